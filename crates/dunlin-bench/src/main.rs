@@ -1,0 +1,3 @@
+//! dunlin-bench
+
+fn main() {}

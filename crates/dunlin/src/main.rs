@@ -1,0 +1,3 @@
+//! dunlin
+
+fn main() {}
