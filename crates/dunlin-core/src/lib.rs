@@ -1,1 +1,36 @@
-//! The domain of Dunlin.
+//! The domain of Dunlin: what a channel, a publication, a subscription and a node are, and the
+//! machines over them.
+//!
+//! ```text
+//!  connection ── publish ──▶ Node ──▶ Broker (memory | Redis)
+//!                                        │ publications, in channel order
+//!  connection ◀── Hub ◀── Inbox ◀── Interest (which shards want the channel)
+//! ```
+//!
+//! Publications go down on the left and come up on the right, also when publisher and subscriber
+//! share a shard: there is one path and therefore one order. Nothing here opens a socket, reads a
+//! clock or knows a wire format.
+//!
+//! Modules are ranked; each uses only those above it.
+
+pub mod ids;
+
+pub mod channel;
+
+pub mod publication;
+
+pub mod error;
+
+pub mod limits;
+
+pub mod metrics;
+
+pub mod inbox;
+
+pub mod interest;
+
+pub mod broker;
+
+pub mod hub;
+
+pub mod node;

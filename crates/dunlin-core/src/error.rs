@@ -1,0 +1,137 @@
+//! Why a connection ends and why a publish is refused: the closed sets behind close codes and
+//! metric labels.
+
+/// Why the node ends a connection. The order is the order of the metrics page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Disconnect {
+    /// The client closed, or its socket did.
+    ClientLeft,
+    /// The client broke RFC 6455.
+    ProtocolError,
+    /// Text that is not UTF-8.
+    InvalidText,
+    /// A message over `limits.message_bytes`, before or after inflation.
+    MessageTooBig,
+    /// More fragments than `limits.message_fragments`.
+    TooManyFragments,
+    /// A message not finished within `limits.message_age`.
+    MessageUnfinished,
+    /// More pings, pongs and closes than any honest client sends.
+    ControlFlood,
+    /// No sign of life within `ws.pong_timeout` after a ping.
+    PongTimeout,
+    /// The backlog reached `limits.backlog_bytes` or `limits.backlog_age`.
+    SlowReader,
+    /// A publish could not be handed to the broker within its bounds.
+    BrokerLost,
+    /// A publish was handed to the broker and its answer never came.
+    PublishUnknown,
+    /// The node shuts down.
+    NodeLeaving,
+    /// A bug of ours; the log has it.
+    Internal,
+}
+
+impl Disconnect {
+    /// All reasons, for tables by reason.
+    pub const ALL: [Self; 13] = [
+        Self::ClientLeft,
+        Self::ProtocolError,
+        Self::InvalidText,
+        Self::MessageTooBig,
+        Self::TooManyFragments,
+        Self::MessageUnfinished,
+        Self::ControlFlood,
+        Self::PongTimeout,
+        Self::SlowReader,
+        Self::BrokerLost,
+        Self::PublishUnknown,
+        Self::NodeLeaving,
+        Self::Internal,
+    ];
+
+    /// The WebSocket close code (RFC 6455, 7.4.1 and the IANA registry).
+    #[must_use]
+    pub fn code(self) -> u16 {
+        match self {
+            Self::ClientLeft => 1000,
+            Self::ProtocolError => 1002,
+            Self::InvalidText => 1007,
+            Self::TooManyFragments | Self::MessageUnfinished | Self::ControlFlood => 1008,
+            Self::MessageTooBig => 1009,
+            Self::Internal => 1011,
+            Self::NodeLeaving => 1012,
+            Self::PongTimeout | Self::SlowReader | Self::BrokerLost | Self::PublishUnknown => 1013,
+        }
+    }
+
+    /// The short reason a client reads beside the code.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::ClientLeft => "bye",
+            Self::ProtocolError => "protocol error",
+            Self::InvalidText => "text is not utf-8",
+            Self::MessageTooBig => "message too big",
+            Self::TooManyFragments => "too many fragments",
+            Self::MessageUnfinished => "message not finished in time",
+            Self::ControlFlood => "too many control frames",
+            Self::PongTimeout => "no pong in time",
+            Self::SlowReader => "reading too slowly",
+            Self::BrokerLost => "broker away, try again later",
+            Self::PublishUnknown => "broker cut, last publish may be lost",
+            Self::NodeLeaving => "node is leaving, reconnect",
+            Self::Internal => "internal error",
+        }
+    }
+
+    /// The value of the metric label `reason`.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::ClientLeft => "client_left",
+            Self::ProtocolError => "protocol_error",
+            Self::InvalidText => "invalid_text",
+            Self::MessageTooBig => "message_too_big",
+            Self::TooManyFragments => "too_many_fragments",
+            Self::MessageUnfinished => "message_unfinished",
+            Self::ControlFlood => "control_flood",
+            Self::PongTimeout => "pong_timeout",
+            Self::SlowReader => "slow_reader",
+            Self::BrokerLost => "broker_lost",
+            Self::PublishUnknown => "publish_unknown",
+            Self::NodeLeaving => "node_leaving",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// Why a publish did not happen, or may not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum PublishError {
+    /// The broker was away and the waiting room full or the wait too long. Nobody got it.
+    #[error("the broker is away and the publish could not wait any longer")]
+    Refused,
+    /// It was sent to the broker and the link died before the answer: it happened or not, and is
+    /// not repeated.
+    #[error("the link to the broker was cut before it answered")]
+    Unknown,
+    /// The broker answered with an error. Nobody got it.
+    #[error("the broker rejected the publish")]
+    Rejected,
+}
+
+impl From<PublishError> for Disconnect {
+    /// How the plain dialect, which has no error frames, tells a publisher.
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Refused | PublishError::Rejected => Self::BrokerLost,
+            PublishError::Unknown => Self::PublishUnknown,
+        }
+    }
+}
+
+/// The broker is away, so a subscription that promises anything cannot be made now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the broker is away")]
+pub struct BrokerLost;

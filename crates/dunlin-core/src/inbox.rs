@@ -1,0 +1,165 @@
+//! A shard's inbox: what other threads hand to it, taken out all at once in one turn.
+
+use std::{mem, sync::Arc};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::{error::PublishError, ids::ConnectionId, limits::Limits, publication::Publication};
+
+/// One thing a shard is told.
+#[derive(Clone, Debug)]
+pub enum Notice {
+    /// Deliver this to its channel's subscribers.
+    Publication(Arc<Publication>),
+    /// A publish of this connection did not happen, or may not have.
+    PublishFailed(ConnectionId, PublishError),
+}
+
+/// The queue in front of a shard. Pushing never fails and never waits; who pushes awaits
+/// [`Inbox::room`] first, so the queue exceeds its marks by at most one batch per giver.
+#[derive(Debug)]
+pub struct Inbox {
+    queue: Mutex<Queue>,
+    filled: Notify,
+    drained: Notify,
+    publications_max: usize,
+    bytes_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    notices: Vec<Notice>,
+    bytes: usize,
+}
+
+impl Inbox {
+    /// An empty inbox with the marks of `limits`.
+    #[must_use]
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            queue: Mutex::default(),
+            filled: Notify::new(),
+            drained: Notify::new(),
+            publications_max: limits.inbox_publications,
+            bytes_max: limits.inbox_bytes,
+        }
+    }
+
+    /// Appends a batch in order and wakes the shard when it had nothing to do.
+    pub fn push(&self, batch: &[Arc<Publication>]) {
+        let bytes = batch.iter().map(|publication| publication.data().len()).sum();
+        self.append(batch.iter().cloned().map(Notice::Publication), bytes);
+    }
+
+    /// Tells the shard that a publish of one of its connections failed.
+    pub fn push_failure(&self, connection: ConnectionId, error: PublishError) {
+        self.append([Notice::PublishFailed(connection, error)], 0);
+    }
+
+    fn append(&self, notices: impl IntoIterator<Item = Notice>, bytes: usize) {
+        let was_empty = {
+            let mut queue = self.queue.lock();
+            let was_empty = queue.notices.is_empty();
+            queue.notices.extend(notices);
+            queue.bytes += bytes;
+            was_empty
+        };
+        if was_empty {
+            self.filled.notify_one();
+        }
+    }
+
+    /// Waits until there is something to take. For the owning shard only. Cancel-safe.
+    pub async fn filled(&self) {
+        while self.queue.lock().notices.is_empty() {
+            self.filled.notified().await;
+        }
+    }
+
+    /// Moves everything into `turn`, which must be empty; its buffer becomes the next queue, so
+    /// nothing is allocated.
+    pub fn take(&self, turn: &mut Vec<Notice>) {
+        debug_assert!(turn.is_empty(), "a turn ends before the next is taken");
+        let was_full = {
+            let mut queue = self.queue.lock();
+            let was_full = self.is_over(&queue);
+            mem::swap(&mut queue.notices, turn);
+            queue.bytes = 0;
+            was_full
+        };
+        if was_full {
+            self.drained.notify_waiters();
+        }
+    }
+
+    /// Whether more may be pushed now.
+    pub fn has_room(&self) -> bool {
+        !self.is_over(&self.queue.lock())
+    }
+
+    /// Waits until more may be pushed. Cancel-safe.
+    pub async fn room(&self) {
+        loop {
+            let drained = self.drained.notified();
+            if self.has_room() {
+                return;
+            }
+            drained.await;
+        }
+    }
+
+    fn is_over(&self, queue: &Queue) -> bool {
+        queue.notices.len() >= self.publications_max || queue.bytes >= self.bytes_max
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tokio::task::yield_now;
+
+    use super::*;
+    use crate::{channel::ChannelName, limits::tests::small, publication::Kind};
+
+    fn publication(text: &'static str) -> Arc<Publication> {
+        let channel = ChannelName::new("c").unwrap();
+        Arc::new(Publication::new(channel, Kind::Text, Bytes::from_static(text.as_bytes())))
+    }
+
+    #[tokio::test]
+    async fn a_full_inbox_makes_the_giver_wait_and_loses_nothing() {
+        let inbox = Arc::new(Inbox::new(&Limits { inbox_publications: 2, ..small() }));
+        inbox.push(&[publication("1"), publication("2"), publication("3")]);
+        assert!(!inbox.has_room());
+
+        let giver = tokio::spawn({
+            let inbox = Arc::clone(&inbox);
+            async move {
+                inbox.room().await;
+                inbox.push(&[publication("4")]);
+            }
+        });
+        yield_now().await;
+        assert!(!giver.is_finished());
+
+        inbox.filled().await;
+        let mut turn = Vec::new();
+        inbox.take(&mut turn);
+        assert_eq!(turn.len(), 3);
+        giver.await.unwrap();
+        turn.clear();
+        inbox.take(&mut turn);
+        let [Notice::Publication(last)] = &turn[..] else { panic!("{turn:?}") };
+        assert_eq!(&last.data()[..], b"4");
+    }
+
+    #[tokio::test]
+    async fn bytes_fill_an_inbox_too() {
+        let inbox = Inbox::new(&Limits { inbox_bytes: 5, ..small() });
+        inbox.push(&[publication("1234")]);
+        assert!(inbox.has_room());
+        inbox.push(&[publication("5")]);
+        assert!(!inbox.has_room());
+    }
+}

@@ -1,0 +1,98 @@
+//! Publications: a message in a channel, and the wire frames it is delivered as.
+
+use std::{fmt, sync::OnceLock};
+
+use bytes::Bytes;
+
+use crate::channel::ChannelName;
+
+/// Whether a payload is text (valid UTF-8) or arbitrary bytes. It is delivered as it was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Valid UTF-8.
+    Text,
+    /// Any bytes.
+    Binary,
+}
+
+/// How a publication looks on the wire to a group of subscribers; all of a group share the same
+/// bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// The plain dialect: the payload in one WebSocket frame.
+    Plain,
+    /// The plain dialect for connections that negotiated permessage-deflate.
+    PlainDeflated,
+}
+
+impl Format {
+    /// All formats; a publication has one slot for each.
+    pub const ALL: [Self; 2] = [Self::Plain, Self::PlainDeflated];
+}
+
+/// A message in a channel, shared by everyone it is delivered to on this node.
+pub struct Publication {
+    channel: ChannelName,
+    kind: Kind,
+    data: Bytes,
+    frames: [OnceLock<Bytes>; Format::ALL.len()],
+}
+
+impl Publication {
+    /// A publication that nobody has seen yet.
+    #[must_use]
+    pub fn new(channel: ChannelName, kind: Kind, data: Bytes) -> Self {
+        Self { channel, kind, data, frames: [const { OnceLock::new() }; Format::ALL.len()] }
+    }
+
+    /// The channel it is published to.
+    #[must_use]
+    pub fn channel(&self) -> &ChannelName {
+        &self.channel
+    }
+
+    /// Whether the payload is text or binary.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The payload, byte for byte as it was published.
+    #[must_use]
+    pub fn data(&self) -> &Bytes {
+        &self.data
+    }
+
+    /// The wire frame in `format`: encoded by whoever asks first, shared by all others on this
+    /// node.
+    pub fn frame(&self, format: Format, encode: impl FnOnce(&Self) -> Bytes) -> &Bytes {
+        self.frames[format as usize].get_or_init(|| encode(self))
+    }
+}
+
+impl fmt::Debug for Publication {
+    /// Names channel, kind and size; a payload is its publisher's business and stays out of logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publication")
+            .field("channel", &self.channel)
+            .field("kind", &self.kind)
+            .field("bytes", &self.data.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_encoded_once_per_format() {
+        let channel = ChannelName::new("c").unwrap();
+        let publication = Publication::new(channel, Kind::Text, Bytes::from_static(b"hi"));
+        let first = publication.frame(Format::Plain, |p| p.data().clone()).clone();
+        let again = publication.frame(Format::Plain, |_| unreachable!("encoded already"));
+        assert_eq!(first, again);
+        let other = publication.frame(Format::PlainDeflated, |_| Bytes::from_static(b"z"));
+        assert_eq!(&other[..], b"z");
+    }
+}
