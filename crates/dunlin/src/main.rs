@@ -1,3 +1,7 @@
-//! dunlin
+//! The program `dunlin`; see the library of the same name.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    dunlin::main()
+}

@@ -1,0 +1,180 @@
+//! Lays file, environment and flags over the defaults, one setting at a time, so that whatever is
+//! wrong is known by its place and key.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
+
+use toml::{Table, Value};
+
+use super::{Config, DEFAULT, Place, Problem, Problems, check, environment, file, suggest};
+
+static DEFAULTS: LazyLock<Table> =
+    LazyLock::new(|| DEFAULT.parse().expect("a test parses the embedded default.toml"));
+
+/// Where settings come from, the weakest first.
+#[derive(Debug, Default)]
+pub struct Sources {
+    /// The configuration file.
+    pub file: Option<PathBuf>,
+    /// All of the process' environment; what does not start with `DUNLIN_` is passed over.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Flags in the order given; a later one wins.
+    pub flags: Vec<Setting>,
+}
+
+/// One key's new value.
+#[derive(Debug)]
+pub struct Setting {
+    pub(super) place: Place,
+    pub(super) key: String,
+    pub(super) value: Written,
+}
+
+impl Setting {
+    /// A setting from the command line: `flag` is its name there, `text` what was given.
+    pub fn flag(flag: &'static str, key: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { place: Place::Flag(flag), key: key.into(), value: Written::Text(text.into()) }
+    }
+}
+
+/// A value as found: typed in a file, bare text elsewhere.
+#[derive(Debug)]
+pub(super) enum Written {
+    Toml(Value),
+    Text(String),
+}
+
+/// The effective configuration, and where it was changed.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Checked as a whole.
+    pub config: Config,
+    /// Every key that was set, with the place that won.
+    pub places: BTreeMap<String, Place>,
+}
+
+/// Reads all sources.
+///
+/// # Errors
+/// All problems of all sources at once; those across keys only when there are no others.
+pub fn load(sources: Sources) -> Result<Loaded, Problems> {
+    let mut problems = Vec::new();
+    let mut settings = Vec::new();
+    let mut gather = |found: Result<Vec<Setting>, Problems>| match found {
+        Ok(found) => settings.extend(found),
+        Err(Problems(found)) => problems.extend(found),
+    };
+    if let Some(path) = &sources.file {
+        gather(file::read(path).and_then(|text| file::settings(path, &text)));
+    }
+    gather(environment::settings(sources.environment));
+    gather(Ok(sources.flags));
+    lay(settings, problems)
+}
+
+/// See [`super::parse`].
+pub(super) fn load_text(text: &str) -> Result<Config, Problems> {
+    let settings = file::settings(Path::new("dunlin.toml"), text)?;
+    Ok(lay(settings, Vec::new())?.config)
+}
+
+/// Lays the settings over the defaults, then checks the whole.
+fn lay(settings: Vec<Setting>, mut problems: Vec<Problem>) -> Result<Loaded, Problems> {
+    let mut table = DEFAULTS.clone();
+    let mut places = BTreeMap::new();
+    for setting in settings {
+        match checked_value(&setting) {
+            Ok(value) => {
+                replace(&mut table, &setting.key, value);
+                places.insert(setting.key, setting.place);
+            }
+            Err(message) => {
+                let Setting { place, key, .. } = setting;
+                problems.push(Problem { place, key: Some(key), message });
+            }
+        }
+    }
+    if !problems.is_empty() {
+        return Err(Problems(problems));
+    }
+    let config: Config = table.try_into().expect("each value was accepted on its own");
+    let problems: Vec<_> = check::problems(&config)
+        .into_iter()
+        .map(|(key, message)| Problem {
+            place: places.get(key).cloned().unwrap_or(Place::Default),
+            key: Some(key.to_owned()),
+            message,
+        })
+        .collect();
+    if problems.is_empty() { Ok(Loaded { config, places }) } else { Err(Problems(problems)) }
+}
+
+/// The setting's value, tried out alone among the defaults, so that an error can only be its own.
+fn checked_value(setting: &Setting) -> Result<Value, String> {
+    let default = match lookup(&setting.key) {
+        None => return Err(suggest::unknown_key(&setting.key, keys())),
+        Some(Value::Table(_)) => {
+            return Err("this is a section: its keys are set one by one".to_owned());
+        }
+        Some(default) => default,
+    };
+    let value = match &setting.value {
+        Written::Toml(value) => value.clone(),
+        Written::Text(text) => typed(text, default)?,
+    };
+    let mut alone = DEFAULTS.clone();
+    replace(&mut alone, &setting.key, value.clone());
+    match alone.try_into::<Config>() {
+        Ok(_) => Ok(value),
+        Err(error) => Err(error.message().to_owned()),
+    }
+}
+
+/// Bare text as a value of the default's type.
+fn typed(text: &str, default: &Value) -> Result<Value, String> {
+    let wrong = |expected: &str| format!("invalid value: `{text}`, expected {expected}");
+    match default {
+        Value::Integer(_) => {
+            text.parse().map(Value::Integer).map_err(|_| wrong("a whole number, 0 or more"))
+        }
+        Value::Boolean(_) => text.parse().map(Value::Boolean).map_err(|_| wrong("true or false")),
+        _ => Ok(Value::String(text.to_owned())),
+    }
+}
+
+/// All keys with their sections.
+pub(super) fn keys() -> impl Iterator<Item = &'static str> {
+    static KEYS: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let mut keys = Vec::new();
+        for (name, value) in &*DEFAULTS {
+            match value {
+                Value::Table(section) => {
+                    keys.extend(section.keys().map(|key| format!("{name}.{key}")));
+                }
+                _ => keys.push(name.clone()),
+            }
+        }
+        keys
+    });
+    KEYS.iter().map(String::as_str)
+}
+
+/// The default of a key, or a section's table.
+pub(super) fn lookup(key: &str) -> Option<&'static Value> {
+    match key.split_once('.') {
+        None => DEFAULTS.get(key),
+        Some((section, name)) => DEFAULTS.get(section)?.as_table()?.get(name),
+    }
+}
+
+fn replace(table: &mut Table, key: &str, value: Value) {
+    let place = match key.split_once('.') {
+        None => table.get_mut(key),
+        Some((section, name)) => table.get_mut(section).and_then(|inner| inner.get_mut(name)),
+    };
+    *place.expect("looked up in the defaults before") = value;
+}

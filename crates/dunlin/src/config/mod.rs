@@ -1,0 +1,224 @@
+//! The configuration as written. `default.toml` holds every key with its default and is its
+//! documentation; [`load`] lays file, environment and flags over it; `check` looks across keys.
+//! Components get the parts they need, never the whole [`Config`].
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    load::{Loaded, Setting, Sources, load},
+    problem::{Place, Problem, Problems},
+    units::RedisUrl,
+};
+
+mod load;
+
+mod check;
+mod environment;
+mod file;
+mod problem;
+mod suggest;
+mod units;
+
+/// The documented defaults: what `dunlin genconfig` prints and what [`load`] starts from.
+pub const DEFAULT: &str = include_str!("default.toml");
+
+/// All keys, as `default.toml` documents them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Address to accept connections on.
+    #[serde(with = "units::address")]
+    pub listen: SocketAddr,
+    /// Threads that own connections; 0 = one per core.
+    #[serde(with = "units::count")]
+    pub shards: usize,
+    /// Who this node is.
+    pub node: NodeConfig,
+    /// The broker between nodes.
+    pub redis: RedisConfig,
+    /// The plain dialect.
+    pub plain: PlainConfig,
+    /// Every bound.
+    pub limits: LimitsConfig,
+    /// WebSocket options.
+    pub ws: WsConfig,
+    /// Certificate and key; both or none.
+    pub tls: TlsConfig,
+    /// The order of leaving.
+    pub shutdown: ShutdownConfig,
+    /// What is logged, and how.
+    pub log: LogConfig,
+}
+
+/// `[node]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// The given name; see [`NodeConfig::name`].
+    #[serde(with = "units::optional", rename = "name")]
+    pub given_name: Option<String>,
+}
+
+impl NodeConfig {
+    /// The given name, else the machine's name and the process id: unique enough to tell nodes
+    /// apart by eye.
+    pub fn name(&self) -> String {
+        self.given_name.clone().unwrap_or_else(|| {
+            let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+            format!("{host}-{}", std::process::id())
+        })
+    }
+}
+
+/// `[redis]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedisConfig {
+    /// Absent = the memory broker.
+    #[serde(with = "units::optional")]
+    pub url: Option<RedisUrl>,
+    /// Put before every channel's name; may be empty.
+    pub channel_prefix: String,
+    /// Certificate authorities for `rediss://`; absent = the system's.
+    #[serde(with = "units::optional")]
+    pub ca_file: Option<PathBuf>,
+    /// How long the start waits for Redis; zero = not at all.
+    #[serde(with = "units::duration")]
+    pub wait: Duration,
+    /// Longest wait of a publication while Redis is away.
+    #[serde(with = "units::duration")]
+    pub queue_age: Duration,
+    /// Most publications waiting.
+    #[serde(with = "units::count")]
+    pub queue_messages: usize,
+    /// Most bytes waiting.
+    #[serde(with = "units::size")]
+    pub queue_bytes: usize,
+}
+
+/// `[plain]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlainConfig {
+    /// The channel that `GET /ws` joins; checked to be a channel's name.
+    pub default_channel: String,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Largest message from a client, in bytes.
+    #[serde(with = "units::size")]
+    pub message_bytes: usize,
+    /// Most fragments of one message.
+    #[serde(with = "units::count")]
+    pub message_fragments: usize,
+    /// Longest time from a message's first byte to its last.
+    #[serde(with = "units::duration")]
+    pub message_age: Duration,
+    /// Most bytes kept for one slow reader.
+    #[serde(with = "units::size")]
+    pub backlog_bytes: usize,
+    /// Longest time they are kept.
+    #[serde(with = "units::duration")]
+    pub backlog_age: Duration,
+    /// Most connections; 0 = by the limit of open files.
+    #[serde(with = "units::count")]
+    pub connections: usize,
+    /// Most connections without their 101.
+    #[serde(with = "units::count")]
+    pub handshakes: usize,
+    /// Longest time from accept to 101.
+    #[serde(with = "units::duration")]
+    pub handshake_age: Duration,
+    /// Largest HTTP request head, in bytes.
+    #[serde(with = "units::size")]
+    pub header_bytes: usize,
+    /// Most publications in a shard's inbox.
+    #[serde(with = "units::count")]
+    pub inbox_publications: usize,
+    /// Control frames of one client per second.
+    #[serde(with = "units::count")]
+    pub control_rate: usize,
+    /// Control frames of one client at once.
+    #[serde(with = "units::count")]
+    pub control_burst: usize,
+}
+
+/// `[ws]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WsConfig {
+    /// Whether permessage-deflate is offered.
+    pub compression: bool,
+    /// Time between pings of an idle client; zero = no pings.
+    #[serde(with = "units::duration")]
+    pub ping_interval: Duration,
+    /// Longest wait for the pong.
+    #[serde(with = "units::duration")]
+    pub pong_timeout: Duration,
+}
+
+/// `[tls]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// Certificate chain, PEM.
+    #[serde(with = "units::optional")]
+    pub cert_file: Option<PathBuf>,
+    /// Private key, PEM.
+    #[serde(with = "units::optional")]
+    pub key_file: Option<PathBuf>,
+}
+
+/// `[shutdown]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShutdownConfig {
+    /// How long connections are still accepted after SIGTERM.
+    #[serde(with = "units::duration")]
+    pub accept_for: Duration,
+    /// Over which time connections are then closed.
+    #[serde(with = "units::duration")]
+    pub drain: Duration,
+    /// When the process has ended at the latest.
+    #[serde(with = "units::duration")]
+    pub timeout: Duration,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogConfig {
+    /// Text or JSON.
+    pub format: LogFormat,
+    /// A level, or levels per module as in `info,dunlin::front=debug`; checked.
+    pub level: String,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Reads `text` as a configuration file over the defaults. Reads no file and no environment;
+/// total: any text gives a configuration or the problems with it.
+///
+/// # Errors
+/// Whatever is wrong with the text, each with its line and key.
+pub fn parse(text: &str) -> Result<Config, Problems> {
+    load::load_text(text)
+}
+
+#[cfg(test)]
+mod tests;

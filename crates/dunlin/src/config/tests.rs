@@ -1,0 +1,243 @@
+//! One table per promise: what is accepted, and what each mistake is answered with.
+
+use std::{fmt::Write as _, time::Duration};
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn load_all(
+    file: &str,
+    environment: &[(&str, &str)],
+    flags: Vec<Setting>,
+) -> Result<Loaded, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dunlin.toml");
+    std::fs::write(&path, file).unwrap();
+    let environment = environment.iter().map(|(name, text)| (name.into(), text.into())).collect();
+    load(Sources { file: Some(path.clone()), environment, flags })
+        .map_err(|problems| problems.to_string().replace(path.to_str().unwrap(), "FILE"))
+}
+
+#[test]
+fn default_toml_holds_every_key_and_nothing_else() {
+    let written: toml::Table = DEFAULT.parse().unwrap();
+    let config = parse("").unwrap();
+    assert_eq!(toml::Table::try_from(&config).unwrap(), written);
+    parse(DEFAULT).unwrap();
+}
+
+#[test]
+fn default_toml_documents_every_key() {
+    let mut before = "";
+    for (number, line) in DEFAULT.lines().enumerate() {
+        let is_key = line.contains(" = ") && !line.starts_with('#');
+        assert!(!is_key || before.starts_with("# "), "line {}: no comment above", number + 1);
+        before = line;
+    }
+}
+
+#[test]
+fn flags_win_over_environment_over_file_over_default() {
+    let file = "listen = \"127.0.0.1:1\"\nshards = 1\n[limits]\nbacklog_age = 11\n";
+    let environment = [("DUNLIN_LISTEN", "127.0.0.1:2"), ("DUNLIN_SHARDS", "2"), ("HOME", "/")];
+    let flags = vec![
+        Setting::flag("--set", "listen", "127.0.0.1:3"),
+        Setting::flag("--listen", "listen", "127.0.0.1:4"),
+    ];
+    let Loaded { config, places } = load_all(file, &environment, flags).unwrap();
+    assert_eq!(config.listen, "127.0.0.1:4".parse().unwrap());
+    assert_eq!(config.shards, 2);
+    assert_eq!(config.limits.backlog_age, Duration::from_secs(11));
+    assert_eq!(config.limits.backlog_bytes, 1 << 20);
+    assert_eq!(places["listen"], Place::Flag("--listen"));
+    assert_eq!(places["shards"], Place::Variable("DUNLIN_SHARDS".to_owned()));
+    assert!(places["limits.backlog_age"].to_string().ends_with("dunlin.toml:4"));
+    assert_eq!(places.len(), 3);
+}
+
+#[test]
+fn values_are_read_as_written() {
+    let age =
+        |text: &str| parse(&format!("limits.backlog_age = {text}")).unwrap().limits.backlog_age;
+    assert_eq!(age("25"), Duration::from_secs(25));
+    assert_eq!(age("\"25\""), Duration::from_secs(25));
+    assert_eq!(age("\"250ms\""), Duration::from_millis(250));
+    assert_eq!(age("\"1m 30s\""), Duration::from_secs(90));
+    let size =
+        |text: &str| parse(&format!("redis.queue_bytes = {text}")).unwrap().redis.queue_bytes;
+    assert_eq!(size("100000"), 100_000);
+    assert_eq!(size("\"100000\""), 100_000);
+    assert_eq!(size("\"64 KiB\""), 65_536);
+    assert_eq!(size("\"1gib\""), 1 << 30);
+    assert_eq!(size("\"2MB\""), 2_000_000);
+}
+
+#[test]
+fn mistakes_in_a_file_name_line_and_key() {
+    for (file, expected) in [
+        ("x = 1", "FILE:1: x: unknown key (dunlin genconfig lists all)"),
+        (
+            "[limits]\n\nbacklog_bites = 5",
+            "FILE:3: limits.backlog_bites: unknown key, did you mean limits.backlog_bytes?",
+        ),
+        ("backlog_age = 5", "FILE:1: backlog_age: unknown key, did you mean limits.backlog_age?"),
+        ("\"limits.backlog_age\" = 5", "FILE:1: \"limits.backlog_age\": unknown key"),
+        ("limits = 5", "FILE:1: limits: this is a section: its keys are set one by one"),
+        ("[server]\nport = 1", "FILE:1: server: unknown key"),
+        ("[node.name]\nx = 1", "FILE:1: node.name: invalid type: map, expected a string"),
+        ("\nlisten = \"here\"", "FILE:2: listen: invalid value: string \"here\", expected an IP"),
+        ("shards = -1", "FILE:1: shards: invalid value: integer `-1`, expected a whole number"),
+        (
+            "shards = 99999999999999999999",
+            "FILE:1: shards: invalid type: floating point `inf`, expected",
+        ),
+        ("shards = \"2\"", "FILE:1: shards: invalid type: string \"2\", expected a whole number"),
+        ("ws.compression = 1", "FILE:1: ws.compression: invalid type: integer `1`, expected a boo"),
+        (
+            "limits.backlog_age = \"10 parsecs\"",
+            "FILE:1: limits.backlog_age: invalid value: string \"10 parsecs\", expected a duration",
+        ),
+        ("limits.backlog_age = -1", "FILE:1: limits.backlog_age: invalid value: integer `-1`"),
+        ("limits.backlog_age = \"-1s\"", "FILE:1: limits.backlog_age: invalid value"),
+        (
+            "limits.backlog_age = \"99999999999999999999999y\"",
+            "FILE:1: limits.backlog_age: invalid value",
+        ),
+        ("limits.message_bytes = \"1 mile\"", "expected a size such as"),
+        ("limits.message_bytes = \"-1B\"", "expected a size such as"),
+        ("limits.message_bytes = \"99999999999GiB\"", "expected a size such as"),
+        ("log.format = \"xml\"", "FILE:1: log.format: unknown variant `xml`, expected one of"),
+        ("[limits]\na = = 2", "FILE:2: not valid TOML: "),
+        ("shards = 1\nshards = 2", "FILE:2: not valid TOML: duplicate key"),
+    ] {
+        let error = load_all(file, &[], vec![]).unwrap_err();
+        assert!(error.contains(expected), "{file}: got {error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn mistakes_elsewhere_name_their_place() {
+    for (name, text, expected) in [
+        (
+            "DUNLIN_LIMITS_BACKLOG_BITES",
+            "5",
+            "environment variable DUNLIN_LIMITS_BACKLOG_BITES: belongs to no key, \
+             did you mean DUNLIN_LIMITS_BACKLOG_BYTES?",
+        ),
+        (
+            "DUNLIN_SHARDS",
+            "many",
+            "environment variable DUNLIN_SHARDS: shards: invalid value: `many`",
+        ),
+        ("DUNLIN_WS_COMPRESSION", "yes", "invalid value: `yes`, expected true or false"),
+    ] {
+        let error = load_all("", &[(name, text)], vec![]).unwrap_err();
+        assert!(error.contains(expected), "got {error}");
+    }
+    let flags = vec![Setting::flag("--set", "limits.nothing", "1")];
+    let error = load_all("", &[], flags).unwrap_err();
+    assert!(error.starts_with("--set: limits.nothing: unknown key"), "{error}");
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let error = load_all("a = 1\nb = 2", &[("DUNLIN_X", "")], vec![]).unwrap_err();
+    assert_eq!(error.lines().count(), 3, "{error}");
+    let missing = Sources { file: Some("/nowhere/dunlin.toml".into()), ..Sources::default() };
+    let error = load(missing).unwrap_err().to_string();
+    assert!(error.starts_with("/nowhere/dunlin.toml: cannot be read: "), "{error}");
+}
+
+#[test]
+fn what_kubernetes_injects_is_passed_over() {
+    let injected = [
+        ("DUNLIN_SERVICE_HOST", "10.0.0.1"),
+        ("DUNLIN_SERVICE_PORT", "8080"),
+        ("DUNLIN_SERVICE_PORT_HTTP", "8080"),
+        ("DUNLIN_PORT", "tcp://10.0.0.1:8080"),
+        ("DUNLIN_PORT_8080_TCP", "tcp://10.0.0.1:8080"),
+        ("DUNLIN_PORT_8080_TCP_ADDR", "10.0.0.1"),
+        ("DUNLIN_REDIS_SERVICE_HOST", "10.0.0.2"),
+        ("DUNLIN_REDIS_PORT_6379_TCP_PROTO", "tcp"),
+        ("DUNLIN_CONFIG", "dunlin.toml"),
+    ];
+    assert!(load_all("", &injected, vec![]).unwrap().places.is_empty());
+    load_all("", &[("DUNLIN_REPORT", "1")], vec![]).unwrap_err();
+}
+
+#[test]
+fn keys_are_checked_against_each_other() {
+    for (file, key) in [
+        ("tls.cert_file = \"a.pem\"", "tls.key_file"),
+        ("tls.key_file = \"a.pem\"", "tls.cert_file"),
+        ("shutdown.timeout = 24", "shutdown.timeout"),
+        ("shutdown.drain = 26", "shutdown.timeout"),
+        ("ws.pong_timeout = 25", "ws.pong_timeout"),
+        ("ws.pong_timeout = 0", "ws.pong_timeout"),
+        ("plain.default_channel = \"\"", "plain.default_channel"),
+        ("plain.default_channel = \"a b\"", "plain.default_channel"),
+        ("limits.message_bytes = \"2MiB\"", "limits.backlog_bytes"),
+        ("limits.message_fragments = 0", "limits.message_fragments"),
+        ("limits.backlog_age = 0", "limits.backlog_age"),
+        ("redis.queue_age = \"10y\"", "redis.queue_age"),
+        ("log.level = \"inof\"", "log.level"),
+    ] {
+        let Problems(problems) = parse(file).unwrap_err();
+        assert!(problems.iter().any(|p| p.key.as_deref() == Some(key)), "{file}: {problems:?}");
+    }
+    parse("ws.ping_interval = 0\nws.pong_timeout = 0").unwrap();
+}
+
+#[test]
+fn no_password_is_ever_printed() {
+    for (url, shown) in [
+        ("redis://localhost:6379/1", "redis://localhost:6379/1"),
+        ("redis://:hunter2@h:1", "redis://:[redacted]@h:1"),
+        ("rediss://ann:hunter2@h/0", "rediss://ann:[redacted]@h/0"),
+        ("redis://ann:p@hunter2@h", "redis://ann:[redacted]@h"),
+        ("redis://hunter2@h", "redis://[redacted]@h"),
+        ("redis://ann:a/hunter2@h", "redis://[redacted]"),
+        ("redis://ann:a?hunter2@h", "redis://[redacted]"),
+        ("redis://h/0?password=hunter2", "redis://h/0"),
+        ("redis+unix:///run/r.sock?password=a@hunter2", "redis+unix:///run/r.sock"),
+    ] {
+        let config = parse(&format!("redis.url = {url:?}")).unwrap();
+        let printed = config.redis.url.as_ref().unwrap();
+        assert_eq!((printed.expose(), printed.to_string().as_str()), (url, shown));
+        let mut all = format!("{config:?}");
+        write!(all, "{}", toml::to_string(&config).unwrap()).unwrap();
+        assert!(!all.contains("hunter2"), "{all}");
+    }
+    for wrong in ["http://:hunter2@h", "hunter2", "redis:/hunter2"] {
+        let error = parse(&format!("redis.url = {wrong:?}")).unwrap_err().to_string();
+        assert!(error.contains("redis.url: expected redis://"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_answered(text in "\\PC{0,200}") {
+        let _ = parse(&text);
+    }
+
+    #[test]
+    fn any_value_is_answered(key in 0..load::keys().count(), value in "[-0-9a-zA-Z\". ]{0,30}") {
+        let key = load::keys().nth(key).unwrap();
+        let _ = parse(&format!("{key} = {value}"));
+        let flags = vec![Setting::flag("--set", key, value)];
+        let _ = load(Sources { flags, ..Sources::default() });
+    }
+
+    #[test]
+    fn written_values_come_back(bytes in 65_536usize..1 << 40, ms in 1u64..1 << 30) {
+        let mut config = parse("").unwrap();
+        config.redis.queue_bytes = bytes;
+        config.limits.backlog_age = Duration::from_millis(ms);
+        let again = parse(&toml::to_string(&config).unwrap()).unwrap();
+        prop_assert_eq!(again.redis.queue_bytes, bytes);
+        prop_assert_eq!(again.limits.backlog_age, config.limits.backlog_age);
+    }
+}

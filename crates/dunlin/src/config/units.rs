@@ -1,0 +1,237 @@
+//! How values are written: durations ("25s"), sizes ("64KiB"), counts, addresses and the Redis URL.
+//! Each module here is for `#[serde(with = "…")]`; the tree itself holds plain types.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// Durations: text that [`humantime`] reads, or a whole number of seconds.
+pub(super) mod duration {
+    use std::time::Duration;
+
+    use super::*;
+
+    struct Text;
+
+    impl de::Visitor<'_> for Text {
+        type Value = Duration;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a duration such as \"25s\" or \"250ms\", or a whole number of seconds")
+        }
+
+        fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<Duration, E> {
+            let unsigned = u64::try_from(seconds)
+                .map_err(|_| E::invalid_value(de::Unexpected::Signed(seconds), &self))?;
+            Ok(Duration::from_secs(unsigned))
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
+            let parsed = match text.trim().parse::<u64>() {
+                Ok(seconds) => Some(Duration::from_secs(seconds)),
+                Err(_) => humantime::parse_duration(text).ok(),
+            };
+            parsed.ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        from.deserialize_any(Text)
+    }
+
+    pub(crate) fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&humantime::format_duration(*value))
+    }
+}
+
+/// Sizes in bytes: a whole number, or one with a unit (B, KiB, MiB, GiB, KB, MB, GB).
+pub(super) mod size {
+    use super::*;
+
+    const UNITS: [(&str, usize); 7] = [
+        ("GiB", 1 << 30),
+        ("MiB", 1 << 20),
+        ("KiB", 1 << 10),
+        ("GB", 1_000_000_000),
+        ("MB", 1_000_000),
+        ("KB", 1_000),
+        ("B", 1),
+    ];
+
+    struct Text;
+
+    impl de::Visitor<'_> for Text {
+        type Value = usize;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a size such as \"64KiB\" or \"16MiB\", or a whole number of bytes")
+        }
+
+        fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<usize, E> {
+            usize::try_from(bytes)
+                .map_err(|_| E::invalid_value(de::Unexpected::Signed(bytes), &self))
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<usize, E> {
+            parse(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+        }
+    }
+
+    fn parse(text: &str) -> Option<usize> {
+        let text = text.trim();
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit = &text[digits.len()..];
+        let factor = match unit {
+            "" => 1,
+            _ => UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?.1,
+        };
+        let number = digits.trim_end();
+        if !number.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        number.parse::<usize>().ok()?.checked_mul(factor)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
+        from.deserialize_any(Text)
+    }
+
+    pub(crate) fn serialize<S: Serializer>(value: &usize, to: S) -> Result<S::Ok, S::Error> {
+        let binary = UNITS.iter().filter(|(name, factor)| name.len() != 2 || *factor == 1);
+        let (name, factor) = binary
+            .copied()
+            .find(|(_, factor)| *value != 0 && value.is_multiple_of(*factor))
+            .unwrap_or(("B", 1));
+        to.collect_str(&format_args!("{}{name}", value / factor))
+    }
+}
+
+/// Counts: whole numbers, 0 or more.
+pub(super) mod count {
+    use super::*;
+
+    struct Number;
+
+    impl de::Visitor<'_> for Number {
+        type Value = usize;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a whole number, 0 or more")
+        }
+
+        fn visit_i64<E: de::Error>(self, number: i64) -> Result<usize, E> {
+            usize::try_from(number)
+                .map_err(|_| E::invalid_value(de::Unexpected::Signed(number), &self))
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
+        from.deserialize_any(Number)
+    }
+
+    pub(crate) fn serialize<S: Serializer>(value: &usize, to: S) -> Result<S::Ok, S::Error> {
+        value.serialize(to)
+    }
+}
+
+/// Socket addresses: an IP address and a port.
+pub(super) mod address {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map_err(|_| {
+            let expected = "an IP address and a port such as 127.0.0.1:8080 or [::]:8080";
+            de::Error::invalid_value(de::Unexpected::Str(&text), &expected)
+        })
+    }
+
+    pub(crate) fn serialize<S: Serializer>(value: &SocketAddr, to: S) -> Result<S::Ok, S::Error> {
+        value.serialize(to)
+    }
+}
+
+/// Text that may be empty, which means: not set.
+pub(super) mod optional {
+    use serde::de::{DeserializeOwned, IntoDeserializer};
+
+    use super::*;
+
+    pub(crate) fn deserialize<'de, D, T>(from: D) -> Result<Option<T>, D::Error>
+    where
+        D: Deserializer<'de>,
+        T: DeserializeOwned,
+    {
+        let text = String::deserialize(from)?;
+        if text.is_empty() { Ok(None) } else { T::deserialize(text.into_deserializer()).map(Some) }
+    }
+
+    pub(crate) fn serialize<S, T>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error>
+    where
+        S: Serializer,
+        T: Serialize,
+    {
+        match value {
+            Some(value) => value.serialize(to),
+            None => to.serialize_str(""),
+        }
+    }
+}
+
+/// Where Redis is and how to enter. Everything that prints it leaves the password out.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisUrl(String);
+
+impl RedisUrl {
+    /// The URL with its password, for the link alone.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RedisUrl {
+    /// The URL with `[redacted]` in place of the password. Query parameters, where some programs
+    /// put one, are left out whole; so is all of a URL in which it is unclear what is password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, rest) = self.0.split_once("://").unwrap_or(("redis", &self.0));
+        let (login, place) = match rest.rsplit_once('@') {
+            Some((login, place)) if scheme != "redis+unix" => (Some(login), place),
+            _ => (None, rest),
+        };
+        let place = place.split('?').next().unwrap_or_default();
+        match login.map(|login| (login.contains(['/', '?', '#']), login.split_once(':'))) {
+            None => write!(f, "{scheme}://{place}"),
+            Some((true, _)) => write!(f, "{scheme}://[redacted]"),
+            Some((false, Some((user, _)))) => write!(f, "{scheme}://{user}:[redacted]@{place}"),
+            Some((false, None)) => write!(f, "{scheme}://[redacted]@{place}"),
+        }
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RedisUrl({self})")
+    }
+}
+
+impl Serialize for RedisUrl {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for RedisUrl {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let known = ["redis://", "rediss://", "redis+unix://"];
+        if known.iter().any(|scheme| text.len() > scheme.len() && text.starts_with(scheme)) {
+            return Ok(Self(text));
+        }
+        // The value is not repeated: it may hold a password.
+        Err(de::Error::custom(
+            "expected redis://host:port, rediss://host:port or redis+unix:///path",
+        ))
+    }
+}

@@ -1,0 +1,10 @@
+//! The server: configuration, command line, front, shards, signals. `main.rs` only calls
+//! [`main`]; it is a library so that its decoders can be fuzzed and its parts tested.
+
+pub mod config;
+
+mod app;
+mod cli;
+mod logging;
+
+pub use cli::main;
