@@ -2,10 +2,14 @@
 
 use std::process::ExitCode;
 
-use crate::config::Config;
+use crate::{config::Config, front::tls, nofile};
 
 /// Runs a node until it is told to leave.
 pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
-    tracing::info!(node = config.node.name(), "would serve");
+    let _connections = nofile::connections(&config.limits);
+    if let Some(tls) = tls::load(&config.tls)? {
+        tls.certificate.reload()?;
+        drop(tls.server);
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -5,6 +5,8 @@ pub mod config;
 
 mod app;
 mod cli;
+mod front;
 mod logging;
+mod nofile;
 
 pub use cli::main;

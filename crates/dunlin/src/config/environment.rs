@@ -12,7 +12,7 @@ use super::{
 const PREFIX: &str = "DUNLIN_";
 
 /// Names the configuration file; read by the command line.
-const FILE_VARIABLE: &str = "DUNLIN_CONFIG";
+pub(crate) const FILE_VARIABLE: &str = "DUNLIN_CONFIG";
 
 pub(super) fn settings(environment: Vec<(OsString, OsString)>) -> Result<Vec<Setting>, Problems> {
     let names: BTreeMap<String, &str> = keys().map(|key| (variable(key), key)).collect();

@@ -6,6 +6,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::environment::FILE_VARIABLE;
 pub use self::{
     load::{Loaded, Setting, Sources, load},
     problem::{Place, Problem, Problems},

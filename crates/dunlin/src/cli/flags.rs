@@ -1,0 +1,65 @@
+//! The flags that are settings, shared by all verbs that read the configuration.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::config::{self, FILE_VARIABLE, Loaded, Problems, Setting, Sources};
+
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Configuration (flags > environment DUNLIN_* > file > defaults)")]
+pub(super) struct ConfigFlags {
+    /// Configuration file; `dunlin genconfig` prints one with everything in it
+    #[arg(long, value_name = "FILE", env = FILE_VARIABLE)]
+    pub(super) config: Option<PathBuf>,
+
+    /// Address and port to accept connections on [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+
+    /// Redis shared by all nodes: redis://, rediss:// or redis+unix:// [default: none, one node]
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+
+    /// How long to wait at start for a Redis that cannot be reached
+    #[arg(long, value_name = "DURATION")]
+    redis_wait: Option<String>,
+
+    /// Any key of the configuration, as in --set limits.backlog_age=30s; repeatable
+    #[arg(long, value_name = "SECTION.KEY=VALUE", value_parser = key_and_value)]
+    pub(super) set: Vec<(String, String)>,
+
+    /// off, error, warn, info, debug or trace; or per module: info,dunlin::front=debug
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+
+    /// auto, text or json
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+impl ConfigFlags {
+    /// The effective configuration of these flags and this process' environment.
+    pub(super) fn load(self) -> Result<Loaded, Problems> {
+        let set = self.set.into_iter().map(|(key, text)| Setting::flag("--set", key, text));
+        let named = [
+            ("--listen", "listen", self.listen),
+            ("--redis", "redis.url", self.redis),
+            ("--redis-wait", "redis.wait", self.redis_wait),
+            ("--log-level", "log.level", self.log_level),
+            ("--log-format", "log.format", self.log_format),
+        ];
+        let named =
+            named.into_iter().filter_map(|(flag, key, text)| Some(Setting::flag(flag, key, text?)));
+        config::load(Sources {
+            file: self.config,
+            environment: std::env::vars_os().collect(),
+            flags: set.chain(named).collect(),
+        })
+    }
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), &'static str> {
+    let (key, value) = text.split_once('=').ok_or("expected section.key=value")?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
+}

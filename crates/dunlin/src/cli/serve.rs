@@ -1,0 +1,45 @@
+//! `dunlin serve`: reads the configuration, starts logging and runs the node.
+
+use std::process::ExitCode;
+
+use super::flags::ConfigFlags;
+use crate::{
+    app,
+    config::{Config, Problems},
+    logging,
+};
+
+pub(super) fn run(flags: ConfigFlags) -> anyhow::Result<ExitCode> {
+    let file = flags.config.clone();
+    let config = flags.load()?.config;
+    logging::start(&config.log);
+    match &file {
+        Some(path) => greet(&config, &path.display().to_string()),
+        None => greet(&config, "defaults, environment and flags"),
+    }
+    app::run(&config).or_else(|error| match error.is::<Problems>() {
+        true => Err(error),
+        false => {
+            tracing::error!("{error:#}");
+            Ok(ExitCode::FAILURE)
+        }
+    })
+}
+
+fn greet(config: &Config, from: &str) {
+    let broker = match &config.redis.url {
+        Some(url) => url.to_string(),
+        None => "memory".to_owned(),
+    };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node = config.node.name(),
+        pid = std::process::id(),
+        config = from,
+        broker,
+        "dunlin starts"
+    );
+    if config.redis.url.is_none() {
+        tracing::info!("no redis.url: this node is alone, publications stay on it");
+    }
+}

@@ -1,0 +1,56 @@
+//! A bad configuration never starts a node: exit code 78 and a sentence that says where.
+
+use std::{fs, process::Command};
+
+use crate::cli::{dunlin, stderr, stdout};
+
+#[test]
+fn genconfig_prints_the_defaults_which_are_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dunlin.toml");
+    let generated = dunlin(&["genconfig"]);
+    assert_eq!(stdout(&generated), include_str!("../../src/config/default.toml"));
+    fs::write(&path, &generated.stdout).unwrap();
+    let checked = dunlin(&["check-config", "--config", path.to_str().unwrap()]);
+    assert!(checked.status.success(), "{}", stderr(&checked));
+}
+
+#[test]
+fn check_config_prints_what_is_in_effect_without_passwords() {
+    let arguments = ["check-config", "--redis", "redis://:hunter2@h:1", "--set", "shards=3"];
+    let output = Command::new(env!("CARGO_BIN_EXE_dunlin"))
+        .args(arguments)
+        .env_clear()
+        .env("DUNLIN_LIMITS_BACKLOG_AGE", "90")
+        .output()
+        .unwrap();
+    let text = stdout(&output);
+    for line in [
+        "# shards is set by --set",
+        "# limits.backlog_age is set by environment variable DUNLIN_LIMITS_BACKLOG_AGE",
+        "shards = 3",
+        "backlog_age = \"1m 30s\"",
+        "url = \"redis://:[redacted]@h:1\"",
+    ] {
+        assert!(text.lines().any(|other| other == line), "{line} is not in {text}");
+    }
+    assert!(!text.contains("hunter2"));
+}
+
+#[test]
+fn every_verb_that_reads_a_bad_configuration_exits_with_78() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dunlin.toml");
+    fs::write(&path, "[limits]\nbacklog_bites = 1\n").unwrap();
+    let path = path.to_str().unwrap();
+    let expected = format!(
+        "dunlin: {path}:2: limits.backlog_bites: unknown key, did you mean limits.backlog_bytes?\n"
+    );
+    for verb in [&["serve"][..], &[], &["check-config"], &["healthcheck"]] {
+        let output = dunlin(&[verb, &["--config", path]].concat());
+        assert_eq!(output.status.code(), Some(78), "{verb:?}");
+        assert_eq!(stderr(&output), expected, "{verb:?}");
+    }
+    let output = dunlin(&["--set", "tls.cert_file=/nowhere.pem", "--set", "tls.key_file=/k.pem"]);
+    assert_eq!(output.status.code(), Some(78), "{}", stderr(&output));
+}

@@ -1,0 +1,6 @@
+//! Tests of the built program, one module per feature.
+
+#![allow(clippy::unwrap_used, reason = "clippy knows only #[test] functions as tests")]
+
+mod cli;
+mod config;
