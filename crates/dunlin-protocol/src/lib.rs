@@ -1,1 +1,5 @@
-//! The dialects of Dunlin.
+//! Dialects: bytes to vocabulary and back. No async, no clock, no panic on any input.
+//!
+//! One module per dialect; the plain one is the first.
+
+pub mod plain;
