@@ -1,15 +1,196 @@
-//! Placeholder for the wiring.
+//! The only wiring: config, then node, shards, front. Reads from top to bottom in the order in
+//! which a node starts and leaves.
 
-use std::process::ExitCode;
+use std::{
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize},
+    },
+    thread::available_parallelism,
+    time::{Duration, Instant},
+};
 
-use crate::{config::Config, front::tls, nofile};
+use anyhow::Context;
+use dunlin_core::{
+    broker::{SharedBroker, memory::MemoryBroker},
+    channel::ChannelName,
+    ids::ShardId,
+    inbox::Inbox,
+    interest::Interest,
+    limits::Limits,
+    metrics::{Ledger, Metrics},
+    node::Node,
+};
+use prometheus_client::registry::Registry;
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+    time::interval,
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    config::Config,
+    front::{
+        self, Front,
+        accept::{self, Acceptor},
+        tls::{self, Certificate},
+    },
+    nofile,
+    shard::{self, ShardHandle},
+    shutdown::{self, Left, Signals},
+};
 
 /// Runs a node until it is told to leave.
+///
+/// # Errors
+/// When it cannot start, or when a shard dies.
 pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
-    let _connections = nofile::connections(&config.limits);
-    if let Some(tls) = tls::load(&config.tls)? {
-        tls.certificate.reload()?;
-        drop(tls.server);
+    let tls = tls::load(&config.tls)?;
+    let seats_max = nofile::connections(&config.limits);
+    let runtime = runtime::Builder::new_multi_thread()
+        .thread_name("front")
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    let code = runtime.block_on(serve(config, seats_max, tls))?;
+    // What was cut short must not hold the process up.
+    runtime.shutdown_background();
+    Ok(code)
+}
+
+async fn serve(
+    config: &Config,
+    seats_max: usize,
+    tls: Option<tls::Tls>,
+) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::new().context("cannot listen for signals")?;
+    let limits = limits(config, seats_max);
+    let inboxes: Vec<_> = (0..shard_count(config)).map(|_| Arc::new(Inbox::new(&limits))).collect();
+    let interest = Arc::new(Interest::new(inboxes.clone()));
+    let mut registry = Registry::with_prefix("dunlin");
+    let broker = broker(config, &interest, &mut registry).await?;
+    let node = Arc::new(Node::new(interest, broker));
+
+    let ledgers: Vec<_> = inboxes.iter().map(|_| Arc::new(Ledger::default())).collect();
+    let metrics = Metrics::register(&mut registry, ledgers.clone(), {
+        let node = Arc::clone(&node);
+        move || node.channel_count()
+    });
+    let seats = Arc::new(AtomicUsize::new(0));
+    let mut shards = Vec::new();
+    for (place, (inbox, ledger)) in inboxes.into_iter().zip(ledgers).enumerate() {
+        let shard = shard::spawn(shard::Parts {
+            id: ShardId::new(place),
+            node: Arc::clone(&node),
+            inbox,
+            ledger,
+            metrics: metrics.clone(),
+            limits: limits.clone(),
+            ping_interval: config.ws.ping_interval,
+            pong_timeout: config.ws.pong_timeout,
+            seat_age: config.limits.handshake_age,
+            seats: Arc::clone(&seats),
+        });
+        shards.push(shard.with_context(|| format!("cannot start shard {place}"))?);
+    }
+
+    let front = Arc::new(Front {
+        node_name: config.node.name(),
+        node: Arc::clone(&node),
+        shards,
+        metrics: metrics.clone(),
+        registry,
+        default_channel: ChannelName::new(&config.plain.default_channel)?,
+        compression: config.ws.compression,
+        seats_max,
+        seats,
+        next_shard: AtomicUsize::new(0),
+        is_draining: AtomicBool::new(false),
+    });
+    let listener = accept::listen(config.listen)
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    let address = listener.local_addr().context("cannot ask for the listen address")?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let acceptor = Acceptor {
+        listener,
+        router: front::router(Arc::clone(&front)),
+        tls: tls.as_ref().map(|tls| TlsAcceptor::from(Arc::clone(&tls.server))),
+        errors: metrics.accept_errors.clone(),
+        handshakes_max: config.limits.handshakes,
+        handshake_age: config.limits.handshake_age,
+        header_bytes: config.limits.header_bytes,
+    };
+    let accepting = tokio::spawn(acceptor.run());
+    tokio::spawn(sweep(node));
+    tokio::spawn(reload(tls.map(|tls| tls.certificate)));
+    tracing::info!(shards = front.shards.len(), "listening on {scheme}://{address}");
+
+    tokio::select! {
+        () = signals.received() => {}
+        () = any_died(&front.shards) => anyhow::bail!("a shard died; the log says why"),
+    }
+    match shutdown::leave(&front, accepting, &config.shutdown, &mut signals).await {
+        Left::InOrder => tracing::info!("left in order"),
+        Left::CutShort => tracing::warn!("left in a hurry: connections were cut off"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn limits(config: &Config, connections: usize) -> Limits {
+    let limits = &config.limits;
+    let saturated = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    Limits {
+        message_bytes: limits.message_bytes,
+        message_fragments: saturated(limits.message_fragments),
+        message_age: limits.message_age,
+        backlog_bytes: limits.backlog_bytes,
+        backlog_age: limits.backlog_age,
+        connections,
+        inbox_publications: limits.inbox_publications,
+        inbox_bytes: limits.inbox_bytes,
+        control_rate: saturated(limits.control_rate),
+        control_burst: saturated(limits.control_burst),
+    }
+}
+
+fn shard_count(config: &Config) -> usize {
+    let cores = || available_parallelism().map_or(1, usize::from).min(ShardId::MAX);
+    if config.shards == 0 { cores() } else { config.shards }
+}
+
+async fn broker(
+    _config: &Config,
+    interest: &Arc<Interest>,
+    _registry: &mut Registry,
+) -> anyhow::Result<SharedBroker> {
+    Ok(Arc::new(MemoryBroker::new(Arc::clone(interest))))
+}
+
+/// Lets go of channels that nobody has wanted for a while.
+async fn sweep(node: Arc<Node>) {
+    let mut ticks = interval(Duration::from_secs(1));
+    loop {
+        ticks.tick().await;
+        node.sweep(Instant::now());
+    }
+}
+
+/// Reads the certificate anew on every SIGHUP.
+async fn reload(certificate: Option<Arc<Certificate>>) {
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
+    while hangups.recv().await.is_some() {
+        match certificate.as_ref().map(|certificate| certificate.reload()) {
+            None => tracing::info!("SIGHUP: nothing to reload without tls.cert_file"),
+            Some(Ok(())) => tracing::info!("SIGHUP: reloaded the certificate"),
+            Some(Err(error)) => tracing::error!(%error, "SIGHUP: kept the old certificate"),
+        }
+    }
+}
+
+async fn any_died(shards: &[ShardHandle]) {
+    let died = shards.iter().cloned().map(|shard| async move { shard.died().await });
+    died.collect::<JoinSet<()>>().join_next().await;
 }

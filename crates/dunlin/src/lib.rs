@@ -6,7 +6,16 @@ pub mod config;
 mod app;
 mod cli;
 mod front;
+mod shard;
+
+mod connection;
+mod reader;
+
+mod backlog;
+mod stream;
+
 mod logging;
 mod nofile;
+mod shutdown;
 
 pub use cli::main;

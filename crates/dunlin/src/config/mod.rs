@@ -141,6 +141,9 @@ pub struct LimitsConfig {
     /// Most publications in a shard's inbox.
     #[serde(with = "units::count")]
     pub inbox_publications: usize,
+    /// Most bytes in a shard's inbox.
+    #[serde(with = "units::size")]
+    pub inbox_bytes: usize,
     /// Control frames of one client per second.
     #[serde(with = "units::count")]
     pub control_rate: usize,

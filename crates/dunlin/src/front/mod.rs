@@ -1,3 +1,76 @@
-//! What meets strangers first: HTTP, TLS and the demo page.
+//! The front: everything that happens before a connection is on its shard. Accepts, speaks TLS and
+//! HTTP/1.1, answers the pages, and hands upgraded streams over.
 
+pub(crate) mod accept;
+mod health;
 pub(crate) mod tls;
+mod upgrade;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use axum::{
+    Router,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{any, get},
+};
+use dunlin_core::{
+    channel::ChannelName,
+    metrics::{Metrics, RefusalLabel},
+    node::Node,
+};
+use prometheus_client::registry::Registry;
+
+use crate::shard::ShardHandle;
+
+/// What the routes share.
+pub(crate) struct Front {
+    pub(crate) node_name: String,
+    pub(crate) node: Arc<Node>,
+    pub(crate) shards: Vec<ShardHandle>,
+    pub(crate) metrics: Metrics,
+    pub(crate) registry: Registry,
+    pub(crate) default_channel: ChannelName,
+    pub(crate) compression: bool,
+    /// Most connections at once.
+    pub(crate) seats_max: usize,
+    /// Connections of all shards, seats that wait for their socket included.
+    pub(crate) seats: Arc<AtomicUsize>,
+    pub(crate) next_shard: AtomicUsize,
+    /// Set at SIGTERM: not ready any more, although connections are still taken.
+    pub(crate) is_draining: AtomicBool,
+}
+
+impl Front {
+    /// The shard whose turn it is to take a connection.
+    fn next_shard(&self) -> &ShardHandle {
+        let turn = self.next_shard.fetch_add(1, Ordering::Relaxed);
+        &self.shards[turn % self.shards.len()]
+    }
+
+    /// Counts a refused upgrade. `reason` is one of a closed set: a constant.
+    fn count_refusal(&self, reason: &'static str) {
+        self.metrics.upgrades_refused.get_or_create(&RefusalLabel { reason }).inc();
+    }
+}
+
+/// All routes.
+pub(crate) fn router(front: Arc<Front>) -> Router {
+    Router::new()
+        .route("/ws", any(upgrade::default_channel))
+        .route("/ws/", any(upgrade::no_channel))
+        .route("/ws/{*channel}", any(upgrade::channel))
+        .route("/health", get(health::health))
+        .route("/ready", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .with_state(front)
+}
+
+/// An error as every route answers it: a status and a JSON object that says what and why.
+fn refuse(status: StatusCode, code: &str, message: &str) -> Response {
+    let body = serde_json::json!({ "error": { "code": code, "message": message } });
+    (status, axum::Json(body)).into_response()
+}

@@ -1,0 +1,124 @@
+//! The backlog: bytes a connection's socket would not take yet, oldest first.
+
+use std::{collections::VecDeque, mem, time::Duration};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+/// Runs of whole frames, the first perhaps half written. Runs are shared between connections, so a
+/// run that a thousand slow readers owe is in memory once.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog {
+    runs: VecDeque<Run>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Run {
+    frames: Bytes,
+    /// How much of `frames` is written.
+    written: usize,
+    queued_at: Instant,
+}
+
+impl Backlog {
+    /// Appends a run of whole frames of which `written` bytes are out already.
+    pub(crate) fn push(&mut self, frames: Bytes, written: usize, now: Instant) {
+        self.bytes += frames.len() - written;
+        self.runs.push_back(Run { frames, written, queued_at: now });
+    }
+
+    /// Bytes waiting.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// When the oldest byte will have waited for `age`. None when nothing waits.
+    pub(crate) fn expires_at(&self, age: Duration) -> Option<Instant> {
+        self.runs.front().map(|run| run.queued_at + age)
+    }
+
+    /// What to write next; empty when nothing waits.
+    pub(crate) fn next(&self) -> &[u8] {
+        self.runs.front().map_or(&[], |run| &run.frames[run.written..])
+    }
+
+    /// `count` bytes of [`Backlog::next`] are written.
+    pub(crate) fn advance(&mut self, count: usize) {
+        self.bytes -= count;
+        if let Some(run) = self.runs.front_mut() {
+            run.written += count;
+            if run.written == run.frames.len() {
+                self.runs.pop_front();
+            }
+        }
+    }
+
+    /// Drops what is not begun: keeps the rest of a half-written frame, so that another frame may
+    /// follow it.
+    pub(crate) fn cut_at_frame_end(&mut self) {
+        let first = self.runs.pop_front();
+        *self = Self::default();
+        let Some(Run { mut frames, written, queued_at }) = first else { return };
+        let end = dunlin_ws::frame_end(&frames, written);
+        frames.truncate(end);
+        if written < end {
+            self.push(frames, written, queued_at);
+        }
+    }
+
+    /// Takes everything, leaving nothing.
+    pub(crate) fn take(&mut self) -> Self {
+        mem::take(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dunlin_ws::{MessageKind, message_frame};
+
+    use super::*;
+
+    #[test]
+    fn a_cut_keeps_only_the_rest_of_a_begun_frame() {
+        let frames: Vec<Bytes> = [3, 200, 70_000]
+            .map(|size| message_frame(MessageKind::Binary, &vec![b'x'; size]))
+            .into();
+        let run: Bytes = frames.concat().into();
+        let ends: Vec<usize> = frames
+            .iter()
+            .scan(0, |end, frame| {
+                *end += frame.len();
+                Some(*end)
+            })
+            .collect();
+        for written in 0..run.len() {
+            let mut backlog = Backlog::default();
+            backlog.push(run.clone(), written, Instant::now());
+            backlog.push(run.clone(), 0, Instant::now());
+            backlog.cut_at_frame_end();
+            let end = ends.iter().find(|end| **end >= written).copied().unwrap();
+            let is_boundary = written == 0 || ends.contains(&written);
+            let rest = if is_boundary { 0 } else { end - written };
+            assert_eq!((backlog.bytes(), backlog.next().len()), (rest, rest), "written {written}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_counted_as_they_come_and_go() {
+        let mut backlog = Backlog::default();
+        let now = Instant::now();
+        backlog.push(Bytes::from_static(b"abcdef"), 2, now);
+        backlog.push(Bytes::from_static(b"gh"), 0, now);
+        assert_eq!((backlog.bytes(), backlog.next()), (6, &b"cdef"[..]));
+        backlog.advance(4);
+        assert_eq!((backlog.bytes(), backlog.next()), (2, &b"gh"[..]));
+        backlog.advance(2);
+        assert!(backlog.is_empty() && backlog.bytes() == 0);
+        assert_eq!(backlog.expires_at(Duration::ZERO), None);
+    }
+}

@@ -1,0 +1,296 @@
+//! A connection on its shard: its socket, its backlog and how it ends. Reading is in `reader.rs`.
+//!
+//! Everything here runs on the shard's thread. Three things touch a connection: the fan-out writes
+//! to it, its reader task reads from it, and while its socket is full a drain task empties its
+//! backlog. A connection ends in one way only, [`Shard::end`], whoever wants it to end.
+
+use std::{
+    cell::{Cell, OnceCell, RefCell},
+    future::poll_fn,
+    io::{self, ErrorKind},
+    rc::Rc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use dunlin_core::{
+    channel::ChannelName, error::Disconnect, hub::SubscriptionId, ids::ConnectionId,
+};
+use dunlin_ws::{CloseCode, Compression};
+use tokio::{
+    task::{AbortHandle, spawn_local},
+    time::{Instant, sleep, timeout, timeout_at},
+};
+
+use crate::{backlog::Backlog, shard::Shard, stream::Stream};
+
+/// One socket, or a seat reserved for one.
+pub(crate) struct Connection {
+    id: ConnectionId,
+    channel: ChannelName,
+    compression: Compression,
+    reserved_at: Instant,
+    /// Absent while this is a seat: the client has not got its 101.
+    stream: OnceCell<Stream>,
+    subscription: Cell<Option<SubscriptionId>>,
+    backlog: RefCell<Backlog>,
+    /// The task that empties the backlog, or closes the connection.
+    drain: RefCell<Option<AbortHandle>>,
+    reader: OnceCell<AbortHandle>,
+    /// Why the connection ends, once that is decided.
+    ending: Cell<Option<Disconnect>>,
+    /// The last run of publications written to it.
+    last_run: Cell<u64>,
+    /// Whether nothing was heard since the last ping.
+    is_quiet: Cell<bool>,
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// The socket has it, or the backlog.
+    Taken,
+    /// The backlog is over its bound: end the connection.
+    Overrun,
+}
+
+/// How long a client may take to read its close frame and to close its side.
+const CLOSE_GRACE: Duration = Duration::from_secs(5);
+
+impl Connection {
+    pub(crate) fn seat(id: ConnectionId, channel: ChannelName, compression: Compression) -> Self {
+        Self {
+            id,
+            channel,
+            compression,
+            reserved_at: Instant::now(),
+            stream: OnceCell::new(),
+            subscription: Cell::new(None),
+            backlog: RefCell::default(),
+            drain: RefCell::new(None),
+            reader: OnceCell::new(),
+            ending: Cell::new(None),
+            last_run: Cell::new(0),
+            is_quiet: Cell::new(false),
+        }
+    }
+
+    pub(crate) fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    pub(crate) fn channel(&self) -> &ChannelName {
+        &self.channel
+    }
+
+    pub(crate) fn compression(&self) -> Compression {
+        self.compression
+    }
+
+    pub(crate) fn reserved_at(&self) -> Instant {
+        self.reserved_at
+    }
+
+    pub(crate) fn subscription(&self) -> &Cell<Option<SubscriptionId>> {
+        &self.subscription
+    }
+
+    pub(crate) fn stream(&self) -> Option<&Stream> {
+        self.stream.get()
+    }
+
+    pub(crate) fn ending(&self) -> Option<Disconnect> {
+        self.ending.get()
+    }
+
+    /// Notes a sign of life.
+    pub(crate) fn hear(&self) {
+        self.is_quiet.set(false);
+    }
+
+    /// Whether nothing was heard since [`Connection::expect_sign_of_life`].
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.is_quiet.get()
+    }
+
+    pub(crate) fn expect_sign_of_life(&self) {
+        self.is_quiet.set(true);
+    }
+
+    /// Whether `run` is new to this connection. A fan-out with pauses can meet it twice.
+    pub(crate) fn begins_run(&self, run: u64) -> bool {
+        self.last_run.replace(run) != run
+    }
+
+    pub(crate) fn backlog_bytes(&self) -> usize {
+        self.backlog.borrow().bytes()
+    }
+
+    /// Gives the seat its socket. False when it has one.
+    pub(crate) fn attach(&self, stream: Stream) -> bool {
+        self.stream.set(stream).is_ok()
+    }
+
+    pub(crate) fn set_reader(&self, reader: AbortHandle) {
+        // A connection is attached once, so there is no reader yet.
+        let _ = self.reader.set(reader);
+    }
+
+    /// Waits until there is something to read.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        match self.stream() {
+            Some(stream) => poll_fn(|context| stream.poll_read_ready(context)).await,
+            None => Err(ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Stops the tasks that work on this connection, at its removal.
+    pub(crate) fn abandon(&self) -> Backlog {
+        for task in [self.drain.take(), self.reader.get().cloned()].into_iter().flatten() {
+            task.abort();
+        }
+        self.backlog.borrow_mut().take()
+    }
+
+    /// Waits until the socket takes bytes and writes what it takes. True when nothing is left.
+    async fn write_backlog(&self, shard: &Shard) -> io::Result<bool> {
+        let stream = self.stream().ok_or(ErrorKind::NotConnected)?;
+        poll_fn(|context| stream.poll_write_ready(context)).await?;
+        let mut backlog = self.backlog.borrow_mut();
+        while !backlog.is_empty() {
+            match stream.try_write(backlog.next()) {
+                Ok(count) => {
+                    backlog.advance(count);
+                    shard.tally().wrote_from_backlog(count);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        stream.try_flush()
+    }
+}
+
+impl Shard {
+    /// Writes whole frames to a connection: at once if its socket takes them, through its backlog
+    /// otherwise.
+    pub(crate) fn write(self: &Rc<Self>, connection: &Rc<Connection>, frames: &Bytes) -> Written {
+        let mut written = 0;
+        if let Some(stream) = connection.stream()
+            && connection.drain.borrow().is_none()
+        {
+            match stream.try_write(frames) {
+                Ok(count) => written = count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                // The socket is dead. Its reader sees that too and removes the connection.
+                Err(_) => return Written::Taken,
+            }
+            self.tally().wrote(written);
+            if written == frames.len() && matches!(stream.try_flush(), Ok(true)) {
+                return Written::Taken;
+            }
+        }
+        self.write_later(connection, frames, written)
+    }
+
+    fn write_later(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        frames: &Bytes,
+        written: usize,
+    ) -> Written {
+        let mut backlog = connection.backlog.borrow_mut();
+        // What waits already is bounded, not what joins it: a single large message must pass.
+        if backlog.bytes() >= self.limits().backlog_bytes {
+            return Written::Overrun;
+        }
+        if written < frames.len() {
+            self.tally().queued(frames.len() - written);
+            backlog.push(frames.clone(), written, Instant::now());
+        }
+        drop(backlog);
+        self.start_drain(connection);
+        Written::Taken
+    }
+
+    /// Starts emptying the backlog, unless there is no socket yet or it is being emptied.
+    pub(crate) fn start_drain(self: &Rc<Self>, connection: &Rc<Connection>) {
+        let mut task = connection.drain.borrow_mut();
+        if task.is_none() && connection.stream().is_some() {
+            let drain = drain(Rc::clone(self), Rc::clone(connection));
+            *task = Some(spawn_local(drain).abort_handle());
+        }
+    }
+
+    /// Ends a connection: it gets no more publications, its close frame, a grace to read it.
+    pub(crate) fn end(self: &Rc<Self>, connection: &Rc<Connection>, why: Disconnect) {
+        let code = CloseCode::new(why.code()).unwrap_or(CloseCode::INTERNAL);
+        self.end_with(connection, why, dunlin_ws::close_frame(code, why.reason()));
+    }
+
+    /// Ends a connection with a close frame of the caller's.
+    pub(crate) fn end_with(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        why: Disconnect,
+        close_frame: Bytes,
+    ) {
+        if connection.ending().is_some() {
+            return;
+        }
+        connection.ending.set(Some(why));
+        self.unsubscribe(connection);
+        if connection.stream().is_none() || why == Disconnect::PongTimeout {
+            self.remove(connection, why);
+            return;
+        }
+        let mut backlog = connection.backlog.borrow_mut();
+        let before = backlog.bytes();
+        if !matches!(why, Disconnect::NodeLeaving | Disconnect::ClientLeft) {
+            backlog.cut_at_frame_end();
+        }
+        self.tally().dropped(before - backlog.bytes());
+        self.tally().queued(close_frame.len());
+        backlog.push(close_frame, 0, Instant::now());
+        drop(backlog);
+        let close = spawn_local(close(Rc::clone(self), Rc::clone(connection), why));
+        if let Some(drain) = connection.drain.replace(Some(close.abort_handle())) {
+            drain.abort();
+        }
+    }
+}
+
+/// Empties the backlog; ends the connection when that takes too long.
+async fn drain(shard: Rc<Shard>, connection: Rc<Connection>) {
+    loop {
+        let age = shard.limits().backlog_age;
+        let expiry = connection.backlog.borrow().expires_at(age);
+        let expires_at = expiry.unwrap_or_else(|| Instant::now() + age);
+        match timeout_at(expires_at, connection.write_backlog(&shard)).await {
+            Ok(Ok(false)) => {}
+            // Empty; or dead, which the reader sees too.
+            Ok(Ok(true) | Err(_)) => break,
+            Err(_elapsed) => return shard.end(&connection, Disconnect::SlowReader),
+        }
+    }
+    connection.drain.take();
+}
+
+/// Flushes what is left, half-closes, and gives the client time to close its side: a socket closed
+/// with unread bytes in it would be reset and the close frame lost on the way.
+async fn close(shard: Rc<Shard>, connection: Rc<Connection>, why: Disconnect) {
+    let flush = async {
+        while !connection.write_backlog(&shard).await? {}
+        io::Result::Ok(())
+    };
+    let is_flushed = matches!(timeout(CLOSE_GRACE, flush).await, Ok(Ok(())));
+    if is_flushed
+        && why != Disconnect::ClientLeft
+        && let Some(stream) = connection.stream()
+    {
+        stream.shutdown_write();
+        // The reader ends at the client's end of stream, and aborts this wait.
+        sleep(CLOSE_GRACE).await;
+    }
+    shard.remove(&connection, why);
+}

@@ -1,0 +1,140 @@
+//! The upgrade: from a GET request to a stream on a shard. The seat comes before the 101: a client
+//! that has its 101 is subscribed.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use axum::{
+    body::Body,
+    extract::{Path, Request, State},
+    http::{HeaderName, HeaderValue, StatusCode, Version, header},
+    response::Response,
+};
+use bytes::BytesMut;
+use dunlin_core::channel::{ChannelName, InvalidChannelName};
+use dunlin_ws::{Accept, Compression, Refusal};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+use super::{Front, refuse};
+use crate::{shard::Seat, stream::DetachedStream};
+
+/// `GET /ws`: joins `plain.default_channel`.
+pub(super) async fn default_channel(State(front): State<Arc<Front>>, request: Request) -> Response {
+    let channel = front.default_channel.clone();
+    upgrade(&front, channel, request).await
+}
+
+/// `GET /ws/`: joins nothing.
+pub(super) async fn no_channel(State(front): State<Arc<Front>>) -> Response {
+    bad_channel(&front)
+}
+
+/// `GET /ws/{channel}`: joins that channel.
+pub(super) async fn channel(
+    State(front): State<Arc<Front>>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Response {
+    match ChannelName::new(&name) {
+        Ok(channel) => upgrade(&front, channel, request).await,
+        Err(InvalidChannelName) => bad_channel(&front),
+    }
+}
+
+fn bad_channel(front: &Front) -> Response {
+    front.count_refusal("bad_channel");
+    refuse(StatusCode::BAD_REQUEST, "bad_channel", &InvalidChannelName.to_string())
+}
+
+async fn upgrade(front: &Arc<Front>, channel: ChannelName, mut request: Request) -> Response {
+    let accept = match judge(front, &request) {
+        Ok(accept) => accept,
+        Err(refusal) => return refuse_handshake(front, refusal),
+    };
+    if front.seats.load(Ordering::Relaxed) >= front.seats_max {
+        front.count_refusal("server_full");
+        return busy("server_full", "this node has all the connections it may have");
+    }
+    let shard = front.next_shard();
+    let Ok(seat) = shard.reserve(channel, accept.compression).await else {
+        front.count_refusal("broker_lost");
+        return busy("broker_lost", "the broker is away; nothing could be promised now");
+    };
+    let upgraded = hyper::upgrade::on(&mut request);
+    // The stream is ours once hyper has written the answer; until then this task waits for it.
+    tokio::spawn(hand_over(upgraded, seat));
+    switching_protocols(&accept)
+}
+
+fn judge(front: &Front, request: &Request) -> Result<Accept, Refusal> {
+    let headers = request.headers().iter();
+    let headers: Vec<_> = headers.map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    let head = dunlin_ws::Request {
+        method: request.method().as_str(),
+        http_11: request.version() == Version::HTTP_11,
+        headers: headers.iter().copied(),
+    };
+    let offered = if front.compression { Compression::On } else { Compression::Off };
+    dunlin_ws::accept(head, offered)
+}
+
+fn refuse_handshake(front: &Front, refusal: Refusal) -> Response {
+    front.count_refusal("bad_handshake");
+    let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    let mut response = refuse(status, "bad_handshake", &refusal.to_string());
+    if let Some((name, value)) = refusal.header() {
+        let name = HeaderName::from_static(name);
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// 503, with a hint that spreads those who come back.
+fn busy(code: &str, message: &str) -> Response {
+    let mut response = refuse(StatusCode::SERVICE_UNAVAILABLE, code, message);
+    let seconds = HeaderValue::from(fastrand::u16(1..=10));
+    response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    response
+}
+
+fn switching_protocols(accept: &Accept) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    let key = HeaderValue::from_str(&accept.key).expect("base64 is a header value");
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, key);
+    if let Some(extensions) = accept.extensions {
+        let extensions = HeaderValue::from_static(extensions);
+        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, extensions);
+    }
+    response
+}
+
+/// Takes the stream back from hyper and gives it to the seat's shard.
+async fn hand_over(upgraded: OnUpgrade, seat: Seat) {
+    // A client that left before its 101 was written leaves an empty seat, given back by its drop.
+    let Ok(upgraded) = upgraded.await else { return };
+    if let Some((stream, early)) = detach(upgraded) {
+        seat.attach(stream, early).await;
+    }
+}
+
+/// The socket under an upgraded stream, and what hyper had read beyond the request.
+fn detach(upgraded: Upgraded) -> Option<(DetachedStream, BytesMut)> {
+    match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => {
+            let tcp = parts.io.into_inner().into_std().ok()?;
+            Some((DetachedStream::Tcp(tcp), parts.read_buf.into()))
+        }
+        Err(upgraded) => {
+            let parts = upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>().ok()?;
+            let (tcp, session) = parts.io.into_inner().into_inner();
+            let stream = DetachedStream::Tls(tcp.into_std().ok()?, Box::new(session));
+            Some((stream, parts.read_buf.into()))
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The reader: a connection's task, from its 101 to its last byte. Bytes become frames, frames
+//! become publishes.
+
+use std::{io::ErrorKind, rc::Rc};
+
+use bytes::BytesMut;
+use dunlin_core::{broker::ReplyTo, error::Disconnect, limits::TokenBucket};
+use dunlin_protocol::plain;
+use dunlin_ws::{CloseCode, Compression, Decoder, Event, ProtocolError};
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    connection::{Connection, Written},
+    shard::Shard,
+};
+
+/// Reads a connection until it ends. `early` is what the client sent before it had its 101.
+pub(crate) async fn run(shard: Rc<Shard>, connection: Rc<Connection>, mut early: BytesMut) {
+    let removal = Removal { shard, connection };
+    let (shard, connection) = (&removal.shard, &removal.connection);
+    let mut reader = Reader::new(shard, connection.compression());
+    if !early.is_empty() {
+        reader.take(shard, connection, &mut early);
+    }
+    drop(early);
+    loop {
+        if let Some(since) = reader.unfinished_since
+            && connection.ending().is_none()
+        {
+            let expires_at = since + shard.limits().message_age;
+            // Boxed: a timer is large, and an idle connection has none.
+            match Box::pin(timeout_at(expires_at, connection.readable())).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return,
+                Err(_elapsed) => {
+                    shard.end(connection, Disconnect::MessageUnfinished);
+                    continue;
+                }
+            }
+        } else if connection.readable().await.is_err() {
+            return;
+        }
+        if !shard.node().has_publish_room() {
+            shard.node().publish_room().await;
+        }
+        if reader.read(shard, connection) == Flow::Ended {
+            return;
+        }
+    }
+}
+
+/// Removes the connection whichever way its reader ends: end of stream, abort or panic.
+struct Removal {
+    shard: Rc<Shard>,
+    connection: Rc<Connection>,
+}
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        let mut why = self.connection.ending().unwrap_or(Disconnect::ClientLeft);
+        if std::thread::panicking() {
+            self.shard.metrics().panics.inc();
+            why = Disconnect::Internal;
+        }
+        self.shard.remove(&self.connection, why);
+    }
+}
+
+struct Reader {
+    decoder: Decoder,
+    control_frames: TokenBucket,
+    /// When the message began that has not ended yet.
+    unfinished_since: Option<Instant>,
+}
+
+/// Whether there is more to come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Open,
+    Ended,
+}
+
+impl Reader {
+    fn new(shard: &Shard, compression: Compression) -> Self {
+        Self {
+            decoder: Decoder::new(compression),
+            control_frames: TokenBucket::full(shard.limits().control_burst),
+            unfinished_since: None,
+        }
+    }
+
+    /// Reads once into the shard's buffer and handles what came.
+    fn read(&mut self, shard: &Rc<Shard>, connection: &Rc<Connection>) -> Flow {
+        let Some(stream) = connection.stream() else { return Flow::Ended };
+        let mut buffer = shard.read_buffer();
+        let count = match stream.try_read(&mut buffer) {
+            Ok(0) => return Flow::Ended,
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Flow::Open,
+            Err(_) => return Flow::Ended,
+        };
+        shard.tally().received(count);
+        connection.hear();
+        self.take(shard, connection, &mut buffer[..count]);
+        Flow::Open
+    }
+
+    /// Handles bytes of the client. Once the connection is ending they are of no interest.
+    fn take(&mut self, shard: &Rc<Shard>, connection: &Rc<Connection>, bytes: &mut [u8]) {
+        if connection.ending().is_some() {
+            return;
+        }
+        match self.decode(shard, connection, bytes) {
+            Ok(_) if !self.decoder.is_mid_message() => self.unfinished_since = None,
+            Ok(0) if self.unfinished_since.is_some() => {}
+            Ok(_) => self.unfinished_since = Some(Instant::now()),
+            Err(why) => shard.end(connection, why),
+        }
+    }
+
+    /// Decodes and handles every event in `bytes`; counts the messages that were completed.
+    fn decode(
+        &mut self,
+        shard: &Rc<Shard>,
+        connection: &Rc<Connection>,
+        mut bytes: &mut [u8],
+    ) -> Result<usize, Disconnect> {
+        let mut context = shard.decoding();
+        let mut messages = 0;
+        loop {
+            let (consumed, event) =
+                self.decoder.decode(&mut context, bytes).map_err(disconnect_of)?;
+            let Some(event) = event else { return Ok(messages) };
+            match event {
+                Event::Message { kind, payload } => {
+                    messages += 1;
+                    let publication = plain::publication(connection.channel(), kind, payload);
+                    shard.tally().published();
+                    shard.node().publish(publication, ReplyTo::Connection(connection.id()));
+                }
+                Event::Ping(payload) => {
+                    self.take_control_token(shard)?;
+                    let pong = dunlin_ws::pong_frame(payload);
+                    if shard.write(connection, &pong) == Written::Overrun {
+                        return Err(Disconnect::SlowReader);
+                    }
+                }
+                Event::Pong(_) => self.take_control_token(shard)?,
+                Event::Close { code, .. } => {
+                    let echo = dunlin_ws::close_frame(code.unwrap_or(CloseCode::NORMAL), "");
+                    shard.end_with(connection, Disconnect::ClientLeft, echo);
+                    return Ok(messages);
+                }
+            }
+            bytes = &mut bytes[consumed..];
+        }
+    }
+
+    fn take_control_token(&mut self, shard: &Shard) -> Result<(), Disconnect> {
+        let limits = shard.limits();
+        let now_ms = shard.uptime_ms();
+        if self.control_frames.take(now_ms, limits.control_rate, limits.control_burst) {
+            Ok(())
+        } else {
+            Err(Disconnect::ControlFlood)
+        }
+    }
+}
+
+fn disconnect_of(error: ProtocolError) -> Disconnect {
+    match error.close_code() {
+        CloseCode::INVALID_PAYLOAD => Disconnect::InvalidText,
+        CloseCode::TOO_BIG => Disconnect::MessageTooBig,
+        CloseCode::POLICY => Disconnect::TooManyFragments,
+        _ => Disconnect::ProtocolError,
+    }
+}

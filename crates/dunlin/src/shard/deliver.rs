@@ -1,0 +1,146 @@
+//! Delivery: everything in the inbox at once, one run per channel, one write per connection.
+
+use std::{rc::Rc, time::Duration};
+
+use bytes::Bytes;
+use dunlin_core::{
+    error::Disconnect,
+    hub::{Run, Turn},
+    inbox::Notice,
+    publication::Format,
+};
+use tokio::{task::yield_now, time::Instant};
+
+use super::Shard;
+use crate::connection::Written;
+
+/// Writes between two looks at the clock.
+const WRITES_PER_STEP: usize = 64;
+
+/// Writes after which the readers get their turn ...
+const WRITES_PER_SLICE: usize = 256;
+
+/// ... or the time, whichever comes first.
+const SLICE: Duration = Duration::from_micros(500);
+
+/// How long delivery has kept the shard to itself.
+struct Slice {
+    began_at: Instant,
+    writes: usize,
+}
+
+impl Slice {
+    fn begin() -> Self {
+        Self { began_at: Instant::now(), writes: 0 }
+    }
+
+    /// Lets others run when the slice is used up.
+    async fn pause(&mut self, writes: usize) {
+        self.writes += writes;
+        if self.writes >= WRITES_PER_SLICE || self.began_at.elapsed() >= SLICE {
+            yield_now().await;
+            *self = Self::begin();
+        }
+    }
+}
+
+impl Shard {
+    /// Takes turn after turn, for ever.
+    pub(super) async fn deliver(self: Rc<Self>) {
+        let mut notices = Vec::new();
+        let mut failures = Vec::new();
+        let mut turn = Turn::default();
+        let mut fan_out = FanOut::default();
+        loop {
+            self.parts.inbox.filled().await;
+            self.parts.inbox.take(&mut notices);
+            let mut slice = Slice::begin();
+            let began_at = slice.began_at;
+            let mut publication_count = 0;
+            let publications = notices.drain(..).filter_map(|notice| match notice {
+                Notice::Publication(publication) => {
+                    publication_count += 1;
+                    Some(publication)
+                }
+                Notice::PublishFailed(connection, error) => {
+                    failures.push((connection, error));
+                    None
+                }
+            });
+            let runs = turn.gather(&mut self.hub.borrow_mut(), publications);
+            for run in runs.drain(..) {
+                fan_out.deliver(&self, &run, &mut slice).await;
+            }
+            for (connection, error) in failures.drain(..) {
+                if let Some(connection) = self.connection(connection) {
+                    self.end(&connection, error.into());
+                }
+            }
+            self.parts.metrics.publications_out.inc_by(publication_count);
+            self.parts.metrics.fan_out_seconds.observe(began_at.elapsed().as_secs_f64());
+            self.tally.flush();
+        }
+    }
+
+    /// One run to one connection of its channel.
+    fn deliver_to(self: &Rc<Self>, slot: u32, run_number: u64, frames: &Bytes) -> bool {
+        let connections = self.connections.borrow();
+        let Some(connection) = connections.get(slot as usize) else { return false };
+        if !connection.begins_run(run_number) {
+            return false;
+        }
+        if self.write(connection, frames) == Written::Overrun {
+            let connection = Rc::clone(connection);
+            drop(connections);
+            self.end(&connection, Disconnect::SlowReader);
+        }
+        true
+    }
+}
+
+/// The fan-out of one run after another.
+#[derive(Default)]
+struct FanOut {
+    run_number: u64,
+    /// Slots of the next few subscribers, copied out of the hub: a write can end a connection, and
+    /// that changes the hub.
+    slots: Vec<u32>,
+}
+
+impl FanOut {
+    /// Writes a run to every subscriber of its channel, each format encoded at most once.
+    async fn deliver(&mut self, shard: &Rc<Shard>, run: &Run, slice: &mut Slice) {
+        self.run_number += 1;
+        for format in Format::ALL {
+            let mut before = usize::MAX;
+            let mut frames = None;
+            loop {
+                before = self.next_slots(shard, run, format, before);
+                if self.slots.is_empty() {
+                    break;
+                }
+                let frames = frames.get_or_insert_with(|| {
+                    shard.encoder.borrow_mut().run(&run.publications, format)
+                });
+                for &slot in self.slots.iter().rev() {
+                    if shard.deliver_to(slot, self.run_number, frames) {
+                        shard.tally.delivered(run.publications.len());
+                    }
+                }
+                slice.pause(self.slots.len()).await;
+                if before == 0 {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Fills `slots` with the subscribers below `before` and returns where they start.
+    fn next_slots(&mut self, shard: &Shard, run: &Run, format: Format, before: usize) -> usize {
+        let hub = shard.hub.borrow();
+        let (start, subscribers) = hub.subscribers(run.channel, format, before, WRITES_PER_STEP);
+        self.slots.clear();
+        self.slots.extend(subscribers.iter().map(|subscriber| subscriber.connection));
+        start
+    }
+}

@@ -1,0 +1,199 @@
+//! How other threads reach a shard: its handle, the orders it takes, and the seats it gives.
+
+use std::{io, rc::Rc, thread, time::Duration};
+
+use bytes::BytesMut;
+use dunlin_core::{
+    channel::ChannelName,
+    error::{BrokerLost, Disconnect},
+    ids::ConnectionId,
+    interest::Wish,
+    limits::SUBSCRIBE_WAIT,
+};
+use dunlin_ws::Compression;
+use tokio::{
+    runtime::{Builder, LocalOptions},
+    sync::{mpsc, oneshot},
+    task::spawn_local,
+    time::timeout,
+};
+
+use super::{Parts, Shard};
+use crate::{reader, stream::DetachedStream};
+
+/// A running shard, as the front sees it.
+#[derive(Clone)]
+pub(crate) struct ShardHandle {
+    orders: mpsc::Sender<Order>,
+}
+
+/// A connection's place on a shard before its client has its 101: subscribed already, so that
+/// nothing published after the 101 is missed. Dropping it gives it back.
+pub(crate) struct Seat {
+    id: ConnectionId,
+    orders: mpsc::Sender<Order>,
+    is_taken: bool,
+}
+
+enum Order {
+    Reserve {
+        channel: ChannelName,
+        compression: Compression,
+        answer: oneshot::Sender<(ConnectionId, Result<Wish, BrokerLost>)>,
+    },
+    Attach {
+        id: ConnectionId,
+        stream: DetachedStream,
+        early: BytesMut,
+    },
+    Release(ConnectionId),
+    Leave {
+        over: Duration,
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// Orders that may wait in front of a shard; who brings more waits.
+const ORDERS_MAX: usize = 1024;
+
+/// Starts a shard on a thread of its own. The thread ends when every handle is gone.
+///
+/// # Errors
+/// When the system has no thread or no event loop left.
+pub(crate) fn spawn(parts: Parts) -> io::Result<ShardHandle> {
+    let (orders, received) = mpsc::channel(ORDERS_MAX);
+    let name = format!("shard-{}", parts.id.place());
+    let (ready, started) = std::sync::mpsc::sync_channel(1);
+    thread::Builder::new().name(name).spawn(move || {
+        let runtime =
+            Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        match runtime {
+            Ok(runtime) => {
+                let _ = ready.send(Ok(()));
+                runtime.block_on(run(parts, received));
+            }
+            Err(error) => {
+                let _ = ready.send(Err(error));
+            }
+        }
+    })?;
+    started.recv().unwrap_or_else(|_| Err(io::Error::other("the shard's thread died")))?;
+    Ok(ShardHandle { orders })
+}
+
+async fn run(parts: Parts, mut orders: mpsc::Receiver<Order>) {
+    let shard = Rc::new(Shard::new(parts));
+    let mut deliver = spawn_local(Rc::clone(&shard).deliver());
+    let mut sweep = spawn_local(Rc::clone(&shard).sweep());
+    loop {
+        // Both end by a panic only, which is a bug of ours: the shard ends and its node with it.
+        let order = tokio::select! {
+            order = orders.recv() => order,
+            _ = &mut deliver => None,
+            _ = &mut sweep => None,
+        };
+        let Some(order) = order else { return };
+        shard.obey(order);
+    }
+}
+
+impl Shard {
+    fn obey(self: &Rc<Self>, order: Order) {
+        match order {
+            Order::Reserve { channel, compression, answer } => {
+                let (id, wish) = self.reserve(channel, compression);
+                if answer.send((id, wish)).is_err() {
+                    self.release(id);
+                }
+            }
+            Order::Attach { id, stream, early } => self.attach(id, stream, early),
+            Order::Release(id) => self.release(id),
+            Order::Leave { over, done } => {
+                let leave = Rc::clone(self).leave(over);
+                spawn_local(async move {
+                    leave.await;
+                    // Nobody waits any more after a second signal.
+                    let _ = done.send(());
+                });
+            }
+        }
+    }
+
+    fn release(&self, id: ConnectionId) {
+        if let Some(seat) = self.connection(id) {
+            self.remove(&seat, Disconnect::ClientLeft);
+        }
+    }
+
+    /// Gives a seat its socket: what waits for it is written, and what it sends is read.
+    fn attach(self: &Rc<Self>, id: ConnectionId, stream: DetachedStream, early: BytesMut) {
+        // The seat may be gone: given up, or over its bound before it had a socket.
+        let Some(connection) = self.connection(id) else { return };
+        let Ok(stream) = stream.attach() else { return self.release(id) };
+        if !connection.attach(stream) {
+            return;
+        }
+        self.parts.ledger.open();
+        self.parts.ledger.subscriptions(self.hub.borrow().subscription_count());
+        if connection.backlog_bytes() > 0 {
+            self.start_drain(&connection);
+        }
+        let reader = spawn_local(reader::run(Rc::clone(self), Rc::clone(&connection), early));
+        connection.set_reader(reader.abort_handle());
+    }
+}
+
+impl ShardHandle {
+    /// Reserves a seat in `channel` and waits until its subscription stands.
+    ///
+    /// # Errors
+    /// [`BrokerLost`] when nothing can be promised now.
+    pub(crate) async fn reserve(
+        &self,
+        channel: ChannelName,
+        compression: Compression,
+    ) -> Result<Seat, BrokerLost> {
+        let (answer, reserved) = oneshot::channel();
+        let order = Order::Reserve { channel, compression, answer };
+        self.orders.send(order).await.map_err(|_| BrokerLost)?;
+        let (id, wish) = reserved.await.map_err(|_| BrokerLost)?;
+        let seat = Seat { id, orders: self.orders.clone(), is_taken: false };
+        if let Wish::Pending(pending) = wish? {
+            timeout(SUBSCRIBE_WAIT, pending.granted()).await.map_err(|_| BrokerLost)??;
+        }
+        Ok(seat)
+    }
+
+    /// Waits until the shard has died, which is a bug of ours.
+    pub(crate) async fn died(&self) {
+        self.orders.closed().await;
+    }
+
+    /// Ends all connections, evenly spread over `over`, and waits until they are gone.
+    pub(crate) async fn leave(&self, over: Duration) {
+        let (done, left) = oneshot::channel();
+        if self.orders.send(Order::Leave { over, done }).await.is_ok() {
+            // A shard that died has no connections left either.
+            let _ = left.await;
+        }
+    }
+}
+
+impl Seat {
+    /// Gives the seat its socket. `early` is what the client sent before it had its 101.
+    pub(crate) async fn attach(mut self, stream: DetachedStream, early: BytesMut) {
+        self.is_taken = true;
+        let order = Order::Attach { id: self.id, stream, early };
+        // A shard that died takes nobody; the dropped socket tells the client.
+        let _ = self.orders.send(order).await;
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if !self.is_taken {
+            // When the orders are full, the shard's sweep gives the seat up a little later.
+            let _ = self.orders.try_send(Order::Release(self.id));
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Leaving: when, and in which order.
+
+use std::{io, sync::atomic::Ordering, time::Duration};
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    task::{JoinHandle, JoinSet},
+    time::{Instant, sleep, timeout_at},
+};
+
+use crate::{config::ShutdownConfig, front::Front};
+
+/// SIGTERM and SIGINT: the first starts the leaving, the second ends the process.
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+/// How the leaving ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// All connections were closed in time.
+    InOrder,
+    /// A second signal, or `shutdown.timeout`: what was left was cut off.
+    CutShort,
+}
+
+impl Signals {
+    /// Takes the signals over from the system's default, which is to die at once.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for either. Cancel-safe.
+    pub(crate) async fn received(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Leaves: not ready, still accepting, then closing evenly. Returns at `config.timeout` at the
+/// latest, and at once on a second signal.
+pub(crate) async fn leave(
+    front: &Front,
+    accepting: JoinHandle<()>,
+    config: &ShutdownConfig,
+    signals: &mut Signals,
+) -> Left {
+    let deadline = Instant::now() + config.timeout;
+    front.is_draining.store(true, Ordering::Relaxed);
+    tracing::info!(
+        accept_for_s = config.accept_for.as_secs_f64(),
+        drain_s = config.drain.as_secs_f64(),
+        "leaving: not ready any more"
+    );
+    let in_order = async {
+        sleep(config.accept_for).await;
+        accepting.abort();
+        tracing::info!("closing connections");
+        close_all(front, config.drain).await;
+    };
+    tokio::select! {
+        outcome = timeout_at(deadline, in_order) => match outcome {
+            Ok(()) => Left::InOrder,
+            Err(_elapsed) => Left::CutShort,
+        },
+        () = signals.received() => Left::CutShort,
+    }
+}
+
+/// Closes the connections of all shards, side by side.
+async fn close_all(front: &Front, over: Duration) {
+    let leaving = front.shards.iter().cloned().map(|shard| async move { shard.leave(over).await });
+    leaving.collect::<JoinSet<()>>().join_all().await;
+}

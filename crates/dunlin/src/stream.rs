@@ -1,0 +1,203 @@
+//! A client's byte stream, plain or TLS: non-blocking reads and writes that tell when to wait.
+//!
+//! A stream is used by two tasks of one shard, one for each direction, and by the hub's fan-out.
+
+use std::{
+    cell::RefCell,
+    io::{self, ErrorKind, Read, Write},
+    net::Shutdown,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use rustls::ServerConnection;
+use socket2::SockRef;
+use tokio::{io::Interest, net::TcpStream};
+
+/// A stream that a shard owns.
+pub(crate) enum Stream {
+    /// Bytes as they are.
+    Tcp(TcpStream),
+    /// Bytes through TLS.
+    Tls(Box<TlsStream>),
+}
+
+/// TLS over TCP, driven by hand: the handshake is over.
+pub(crate) struct TlsStream {
+    tcp: TcpStream,
+    session: RefCell<ServerConnection>,
+}
+
+/// A stream on its way from the front to a shard, bound to no event loop.
+pub(crate) enum DetachedStream {
+    Tcp(std::net::TcpStream),
+    Tls(std::net::TcpStream, Box<ServerConnection>),
+}
+
+/// Unsent bytes the kernel may hold before the socket counts as full. Without it the kernel would
+/// hide up to 4 MB per slow reader from the backlog's bound.
+const UNSENT_BYTES: u32 = 32 * 1024;
+
+/// How long sent bytes may stay without an acknowledgement before the kernel gives up.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+
+/// Sets what every client's socket needs. Fails only when the client is gone already.
+pub(crate) fn prepare(tcp: &TcpStream) -> io::Result<()> {
+    tcp.set_nodelay(true)?;
+    let socket = SockRef::from(tcp);
+    #[cfg(target_os = "linux")]
+    {
+        socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
+        socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    }
+    #[cfg(not(target_os = "linux"))]
+    socket.set_send_buffer_size(4 * UNSENT_BYTES as usize)?;
+    Ok(())
+}
+
+impl DetachedStream {
+    /// Binds the stream to the event loop of the calling shard.
+    pub(crate) fn attach(self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(tcp) => Ok(Stream::Tcp(TcpStream::from_std(tcp)?)),
+            Self::Tls(tcp, session) => Ok(Stream::Tls(Box::new(TlsStream {
+                tcp: TcpStream::from_std(tcp)?,
+                session: RefCell::new(*session),
+            }))),
+        }
+    }
+}
+
+impl Stream {
+    /// Waits until reading may make progress. For one task at a time.
+    pub(crate) fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.tcp().poll_read_ready(context)
+    }
+
+    /// Waits until writing may make progress. For one task at a time.
+    pub(crate) fn poll_write_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.tcp().poll_write_ready(context)
+    }
+
+    /// Reads what is there. `Ok(0)` is the end; [`ErrorKind::WouldBlock`] means wait.
+    pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(tcp) => try_read(tcp, buffer),
+            Self::Tls(tls) => tls.try_read(buffer),
+        }
+    }
+
+    /// Writes what the socket takes. [`ErrorKind::WouldBlock`] means wait.
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(tcp) => tcp.try_write(bytes),
+            Self::Tls(tls) => tls.try_write(bytes),
+        }
+    }
+
+    /// Pushes out what [`Stream::try_write`] took and the socket did not. True when nothing is left.
+    pub(crate) fn try_flush(&self) -> io::Result<bool> {
+        match self {
+            Self::Tcp(_) => Ok(true),
+            Self::Tls(tls) => tls.try_flush(),
+        }
+    }
+
+    /// Tells the client that nothing follows; it can still be read from.
+    pub(crate) fn shutdown_write(&self) {
+        if let Self::Tls(tls) = self {
+            tls.session.borrow_mut().send_close_notify();
+            // Best effort: the connection ends either way.
+            let _ = tls.try_flush();
+        }
+        let _ = SockRef::from(self.tcp()).shutdown(Shutdown::Write);
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Tcp(tcp) => tcp,
+            Self::Tls(tls) => &tls.tcp,
+        }
+    }
+}
+
+impl TlsStream {
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut session = self.session.borrow_mut();
+        loop {
+            match session.reader().read(buffer) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                outcome => return outcome,
+            }
+            if session.read_tls(&mut Socket(&self.tcp))? == 0 {
+                // The next read of plaintext says whether that end was announced.
+                session.process_new_packets().map_err(io::Error::other)?;
+                return session.reader().read(buffer);
+            }
+            let state = session.process_new_packets();
+            if session.wants_write() {
+                // An alert or a key update; what does not fit now goes out with the next write.
+                let _ = session.write_tls(&mut Socket(&self.tcp));
+            }
+            state.map_err(io::Error::other)?;
+        }
+    }
+
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.try_flush()? {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let taken = self.session.borrow_mut().writer().write(bytes)?;
+        self.try_flush()?;
+        Ok(taken)
+    }
+
+    fn try_flush(&self) -> io::Result<bool> {
+        let mut session = self.session.borrow_mut();
+        while session.wants_write() {
+            match session.write_tls(&mut Socket(&self.tcp)) {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Lets rustls read and write a non-blocking socket.
+struct Socket<'a>(&'a TcpStream);
+
+impl Read for Socket<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        try_read(self.0, buffer)
+    }
+}
+
+impl Write for Socket<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Reads once. A read that does not fill the buffer has emptied the socket, so the readiness is
+/// cleared with it: the next wait is for new bytes and needs no read that finds nothing.
+fn try_read(tcp: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut outcome = None;
+    let attempt = tcp.try_io(Interest::READABLE, || {
+        let count = (&mut &*SockRef::from(tcp)).read(buffer)?;
+        outcome = Some(count);
+        if 0 < count && count < buffer.len() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        Ok(())
+    });
+    match outcome {
+        Some(count) => Ok(count),
+        None => attempt.map(|()| 0),
+    }
+}
