@@ -1,3 +1,55 @@
-//! dunlin-bench
+//! `dunlin-bench`: how close to the floor? A load generator that checks every delivery, the smallest
+//! possible fan-out server to compare with, and the comparison.
 
-fn main() {}
+mod clock;
+mod epoll;
+mod websocket;
+
+mod floor;
+
+mod checker;
+mod histogram;
+mod load;
+mod open;
+mod payload;
+mod target;
+
+mod part;
+mod proc;
+mod report;
+mod run;
+mod watch;
+
+mod fanout;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Measures and checks WebSocket fan-out
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Serve the floor: the smallest possible fan-out, as a yardstick
+    Floor(floor::Args),
+    /// Publish, and check and time every delivery
+    Fanout(fanout::Args),
+    /// One load process of several; `fanout --processes` starts it
+    #[command(hide = true)]
+    Part,
+}
+
+fn main() -> Result<ExitCode> {
+    match Cli::parse().verb {
+        Verb::Floor(args) => floor::run(&args).map(|()| ExitCode::SUCCESS),
+        Verb::Fanout(args) => fanout::run(&args),
+        Verb::Part => part::serve().map(|()| ExitCode::SUCCESS),
+    }
+}

@@ -1,0 +1,96 @@
+//! `dunlin-bench fanout`: measures and checks a fan-out.
+
+use std::{io::Write, process::ExitCode, time::Duration};
+
+use anyhow::{Result, ensure};
+
+use crate::{
+    clock,
+    load::{Pace, Plan},
+    payload::Stamp,
+    run,
+    target::Target,
+};
+
+/// Arguments of `dunlin-bench fanout`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Server to connect to (ws://host:port/path); repeat to spread connections over several
+    #[arg(long = "url", required = true)]
+    urls: Vec<Target>,
+    /// Connections to open, all targets together
+    #[arg(long, default_value_t = 1000)]
+    connections: usize,
+    /// Spread the connections over this many channels, at <url path>/bench-0 and so on
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    channels: Option<u32>,
+    /// Connections that publish [default: one per channel]
+    #[arg(long)]
+    publishers: Option<usize>,
+    /// Bytes per message
+    #[arg(long, default_value_t = 128)]
+    size: usize,
+    /// Closed loop: messages each publisher keeps on their way; the next one goes out when one has
+    /// reached every subscriber of its channel
+    #[arg(long, default_value_t = 1, conflicts_with = "rate")]
+    window: u32,
+    /// Open loop: messages per second, all publishers together
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Seconds to measure
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// Seconds to publish before measuring
+    #[arg(long, default_value_t = 1.0)]
+    warmup: f64,
+    /// Server process to watch (CPU, memory); repeat for several
+    #[arg(long = "pid")]
+    pids: Vec<u32>,
+    /// Load processes; the first one publishes and waits for its own subscribers, the others check
+    #[arg(long, default_value_t = 1)]
+    processes: usize,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Exit with 0 even if deliveries were lost, duplicated or out of order, or connections closed
+    #[arg(long)]
+    allow_loss: bool,
+}
+
+/// Runs the load; exit code 1 when something was wrong with the deliveries.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let report = run::run(&args.plan()?, args.processes)?;
+    let mut out = std::io::stdout();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
+    } else {
+        write!(out, "{report}")?;
+    }
+    let clean =
+        report.verified.is_clean() && report.failures.is_empty() && report.closed.is_empty();
+    Ok(if clean || args.allow_loss { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Args {
+    fn plan(&self) -> Result<Plan> {
+        let channels = self.channels.unwrap_or(1) as usize;
+        ensure!(self.size >= Stamp::BYTES, "--size must be at least {}", Stamp::BYTES);
+        ensure!(channels <= self.connections, "--channels must not exceed --connections");
+        ensure!(self.rate.is_none_or(|rate| rate > 0.0), "--rate must be above 0");
+        Ok(Plan {
+            targets: self.urls.clone(),
+            connections: self.connections,
+            own: 0..self.connections,
+            channels: self.channels,
+            publishers: self.publishers.unwrap_or(channels),
+            stalled: 0,
+            size: self.size,
+            pace: self.rate.map_or(Pace::Window(self.window), Pace::Rate),
+            warmup: Duration::try_from_secs_f64(self.warmup)?,
+            measured: Duration::try_from_secs_f64(self.seconds)?,
+            concurrency: 64,
+            pids: self.pids.clone(),
+            run: clock::now() as u32,
+        })
+    }
+}

@@ -1,0 +1,7 @@
+//! The built binary against its own floor, and against servers that do it wrong.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod faulty;
+mod harness;
+
+mod fanout;
