@@ -1,23 +1,21 @@
 //! `dunlin-bench fanout`: measures and checks a fan-out.
 
-use std::{io::Write, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Result, ensure};
 
 use crate::{
-    clock,
     load::{Pace, Plan},
     payload::Stamp,
-    run,
-    target::Target,
+    report, run,
+    target::Servers,
 };
 
 /// Arguments of `dunlin-bench fanout`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Server to connect to (ws://host:port/path); repeat to spread connections over several
-    #[arg(long = "url", required = true)]
-    urls: Vec<Target>,
+    #[command(flatten)]
+    servers: Servers,
     /// Connections to open, all targets together
     #[arg(long, default_value_t = 1000)]
     connections: usize,
@@ -43,9 +41,6 @@ pub(crate) struct Args {
     /// Seconds to publish before measuring
     #[arg(long, default_value_t = 1.0)]
     warmup: f64,
-    /// Server process to watch (CPU, memory); repeat for several
-    #[arg(long = "pid")]
-    pids: Vec<u32>,
     /// Load processes; the first one publishes and waits for its own subscribers, the others check
     #[arg(long, default_value_t = 1)]
     processes: usize,
@@ -60,15 +55,8 @@ pub(crate) struct Args {
 /// Runs the load; exit code 1 when something was wrong with the deliveries.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let report = run::run(&args.plan()?, args.processes)?;
-    let mut out = std::io::stdout();
-    if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
-    } else {
-        write!(out, "{report}")?;
-    }
-    let clean =
-        report.verified.is_clean() && report.failures.is_empty() && report.closed.is_empty();
-    Ok(if clean || args.allow_loss { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    report::print(&report, args.json)?;
+    Ok(report::exit_code(args.allow_loss || report.is_clean()))
 }
 
 impl Args {
@@ -78,19 +66,14 @@ impl Args {
         ensure!(channels <= self.connections, "--channels must not exceed --connections");
         ensure!(self.rate.is_none_or(|rate| rate > 0.0), "--rate must be above 0");
         Ok(Plan {
-            targets: self.urls.clone(),
-            connections: self.connections,
-            own: 0..self.connections,
             channels: self.channels,
             publishers: self.publishers.unwrap_or(channels),
-            stalled: 0,
             size: self.size,
             pace: self.rate.map_or(Pace::Window(self.window), Pace::Rate),
             warmup: Duration::try_from_secs_f64(self.warmup)?,
             measured: Duration::try_from_secs_f64(self.seconds)?,
-            concurrency: 64,
-            pids: self.pids.clone(),
-            run: clock::now() as u32,
+            pids: self.servers.pids.clone(),
+            ..Plan::new(self.servers.urls.clone(), self.connections)
         })
     }
 }

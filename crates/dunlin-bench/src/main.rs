@@ -20,7 +20,10 @@ mod report;
 mod run;
 mod watch;
 
+mod connect;
 mod fanout;
+mod idle;
+mod stall;
 
 use std::process::ExitCode;
 
@@ -41,6 +44,12 @@ enum Verb {
     Floor(floor::Args),
     /// Publish, and check and time every delivery
     Fanout(fanout::Args),
+    /// Open connections, hold them, answer pings
+    Idle(idle::Args),
+    /// Open connections as fast as the server lets us
+    Connect(connect::Args),
+    /// Let some clients stop reading and see what the others notice
+    Stall(stall::Args),
     /// One load process of several; `fanout --processes` starts it
     #[command(hide = true)]
     Part,
@@ -50,6 +59,9 @@ fn main() -> Result<ExitCode> {
     match Cli::parse().verb {
         Verb::Floor(args) => floor::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Fanout(args) => fanout::run(&args),
+        Verb::Idle(args) => idle::run(&args),
+        Verb::Connect(args) => connect::run(&args),
+        Verb::Stall(args) => stall::run(&args),
         Verb::Part => part::serve().map(|()| ExitCode::SUCCESS),
     }
 }

@@ -2,9 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::{self, Write},
+    fmt,
+    io::{self, Write},
+    process::ExitCode,
 };
 
+use anyhow::Result;
 use serde::Serialize;
 
 use crate::{
@@ -39,9 +42,13 @@ pub(crate) struct Report {
     pub(crate) closed: BTreeMap<String, u64>,
     /// How connections that had stopped reading ended.
     pub(crate) stalled: BTreeMap<String, u64>,
+    /// Pings of the server, all answered.
+    pub(crate) pings: u64,
 
     /// CPU time of all watched servers per delivery, in microseconds.
     pub(crate) server_cpu_us_per_delivery: Option<f64>,
+    /// CPU time of all watched servers per connection and second, in microseconds.
+    pub(crate) server_cpu_us_per_connection_second: Option<f64>,
     /// Growth of the resident memory of all watched servers since before the first connection.
     pub(crate) server_resident_bytes_per_connection: Option<f64>,
     pub(crate) servers: Vec<Server>,
@@ -103,7 +110,7 @@ impl Report {
             (!servers.is_empty()).then(|| servers.iter().map(of).sum::<f64>())
         };
         let growth = |one: &Server| one.resident_bytes as f64 - one.resident_bytes_before as f64;
-        let (cpu, growth) = (sum(|server| server.cpu_us_per_delivery), sum(growth));
+        let connections = tally.connections.max(1) as f64;
         Self {
             connections: tally.connections,
             channels: plan.channel_count(),
@@ -127,12 +134,20 @@ impl Report {
             failures: tally.failures,
             closed: tally.closed,
             stalled: tally.stalled,
-            server_cpu_us_per_delivery: cpu.filter(|_| deliveries > 0),
-            server_resident_bytes_per_connection: growth
-                .map(|growth| growth / tally.connections.max(1) as f64),
+            pings: tally.pings,
+            server_cpu_us_per_delivery: sum(|server| server.cpu_us_per_delivery)
+                .filter(|_| deliveries > 0),
+            server_cpu_us_per_connection_second: sum(|server| server.cpu)
+                .map(|cpu| cpu * 1e6 / connections),
+            server_resident_bytes_per_connection: sum(growth).map(|growth| growth / connections),
             servers,
             generator_cpu: tally.generator_cpu,
         }
+    }
+
+    /// Whether every connection lived and every delivery came once, in order, where it belongs.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.failures.is_empty() && self.closed.is_empty() && self.verified.is_clean()
     }
 
     /// A sentence when a load process was so busy that it may have been what was measured.
@@ -150,8 +165,7 @@ impl Report {
 }
 
 impl Verified {
-    /// Whether every delivery came once, in order, where it belongs.
-    pub(crate) fn is_clean(&self) -> bool {
+    fn is_clean(&self) -> bool {
         let Self { lost, duplicated, out_of_order, misrouted, foreign, .. } = *self;
         lost + duplicated + out_of_order + misrouted + foreign == 0 && !self.orders_differ
     }
@@ -238,6 +252,22 @@ impl Report {
     }
 }
 
+/// Prints a report to stdout, as JSON or for people.
+pub(crate) fn print(report: &(impl fmt::Display + Serialize), json: bool) -> Result<()> {
+    let mut out = io::stdout();
+    if json {
+        writeln!(out, "{}", serde_json::to_string_pretty(report)?)?;
+    } else {
+        write!(out, "{report}")?;
+    }
+    Ok(())
+}
+
+/// 0 when what was measured was right, else 1.
+pub(crate) fn exit_code(right: bool) -> ExitCode {
+    if right { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
 /// Counts under the names of their kinds.
 pub(crate) fn by_name(counts: BTreeMap<impl ToString, u64>) -> BTreeMap<String, u64> {
     counts.into_iter().map(|(kind, count)| (kind.to_string(), count)).collect()
@@ -248,15 +278,13 @@ pub(crate) fn counts(by_kind: &BTreeMap<String, u64>) -> String {
     if by_kind.is_empty() {
         return "none".to_owned();
     }
-    let mut list = String::new();
-    for (kind, count) in by_kind {
-        let comma = if list.is_empty() { "" } else { ", " };
-        let _ = write!(list, "{comma}{kind}: {count}");
-    }
-    list
+    let list: Vec<String> =
+        by_kind.iter().map(|(kind, count)| format!("{kind}: {count}")).collect();
+    list.join(", ")
 }
 
-fn mebibytes(bytes: u64) -> String {
+/// Bytes as people read them.
+pub(crate) fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / (1024.0 * 1024.0))
 }
 

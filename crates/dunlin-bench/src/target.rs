@@ -18,6 +18,17 @@ pub(crate) struct Target {
     pub(crate) path: String,
 }
 
+/// Arguments that all measuring verbs share.
+#[derive(clap::Args)]
+pub(crate) struct Servers {
+    /// Server to connect to (ws://host:port/path); repeat to spread connections over several
+    #[arg(long = "url", required = true)]
+    pub(crate) urls: Vec<Target>,
+    /// Server process to watch (CPU, memory); repeat for several
+    #[arg(long = "pid")]
+    pub(crate) pids: Vec<u32>,
+}
+
 impl Target {
     /// The path of one of several channels.
     pub(crate) fn channel_path(&self, channel: u32) -> String {

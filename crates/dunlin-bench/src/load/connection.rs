@@ -78,13 +78,15 @@ impl Connection {
         }
     }
 
-    /// Hands every complete message of `bytes` to `on_message`, answers pings, keeps the rest.
+    /// Hands every complete message of `bytes` to `on_message`, answers pings (and says how many),
+    /// keeps the rest.
     #[inline]
     pub(crate) fn read(
         &mut self,
         mut bytes: &[u8],
         mut on_message: impl FnMut(&[u8]),
-    ) -> Result<(), Ending> {
+    ) -> Result<u64, Ending> {
+        let mut pings = 0;
         while let Some(header) = FrameHeader::read(bytes) {
             let Some(payload) = bytes.get(header.header_bytes..header.frame_bytes()) else { break };
             bytes = &bytes[header.frame_bytes()..];
@@ -94,6 +96,7 @@ impl Connection {
                 websocket::PING => {
                     websocket::put_masked(&mut self.outgoing, websocket::PONG, payload, MASK);
                     self.flush()?;
+                    pings += 1;
                 }
                 websocket::PONG => {}
                 websocket::CLOSE => return Err(self.answer_close(payload)),
@@ -103,7 +106,7 @@ impl Connection {
         if !bytes.is_empty() {
             self.partial.extend_from_slice(bytes);
         }
-        Ok(())
+        Ok(pings)
     }
 
     /// Puts a text message behind what is to be sent.

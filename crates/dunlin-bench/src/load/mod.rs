@@ -88,7 +88,8 @@ impl Load {
                     load.epoll.remove(connection.socket())?;
                     load.checker.leave(index);
                 }
-                Some(_) => {}
+                // Frames that came right behind the 101 make no socket readable again.
+                Some(_) => load.receive(index),
                 None => load.checker.leave(index),
             }
         }
@@ -147,7 +148,7 @@ impl Load {
         publishers.map(|(index, publisher)| alive(index).then_some(publisher.sent)).collect()
     }
 
-    /// Lets the stalled connections read again, until all have ended or ten seconds have passed.
+    /// Lets the stalled connections read again, until all have ended or three seconds have passed.
     pub(crate) fn wake_stalled(&mut self) -> Result<()> {
         let stalled: Vec<usize> =
             (0..self.connections.len()).filter(|&index| self.is_stalled(index)).collect();
@@ -156,7 +157,7 @@ impl Load {
                 self.epoll.add_readable(connection.socket(), index)?;
             }
         }
-        let patience = clock::now() + 10 * SECOND;
+        let patience = clock::now() + 3 * SECOND;
         let open = |load: &Self| stalled.iter().any(|&index| load.connections[index].is_some());
         while open(self) && clock::now() < patience {
             self.listen(SECOND / 10)?;
@@ -299,8 +300,9 @@ impl Load {
                 _ => seen.foreign += 1,
             })
         });
-        if let Err(ending) = received {
-            self.end(index, ending);
+        match received {
+            Ok(pings) => seen.pings += pings,
+            Err(ending) => self.end(index, ending),
         }
     }
 

@@ -4,7 +4,7 @@ use std::{ops::Range, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::target::Target;
+use crate::{clock, target::Target};
 
 /// A load: connections that subscribe by being there, some of which publish.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -49,6 +49,25 @@ pub(crate) enum Pace {
 }
 
 impl Plan {
+    /// So many subscribers of one channel and nobody who publishes; measured for five seconds.
+    pub(crate) fn new(targets: Vec<Target>, connections: usize) -> Self {
+        Self {
+            targets,
+            connections,
+            own: 0..connections,
+            channels: None,
+            publishers: 0,
+            stalled: 0,
+            size: 128,
+            pace: Pace::Window(1),
+            warmup: Duration::from_secs(1),
+            measured: Duration::from_secs(5),
+            concurrency: 64,
+            pids: Vec::new(),
+            run: clock::now() as u32,
+        }
+    }
+
     /// Number of channels, at least one.
     pub(crate) fn channel_count(&self) -> u32 {
         self.channels.unwrap_or(1)

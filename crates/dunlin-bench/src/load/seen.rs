@@ -27,6 +27,8 @@ pub(crate) struct Seen {
     latency: Histogram<u64>,
     opened: u64,
     failures: BTreeMap<Failure, u64>,
+    /// Pings of the server, all answered.
+    pub(crate) pings: u64,
     /// Messages that are none of this run's.
     pub(crate) foreign: u64,
     /// How connections ended that were not stalled.
@@ -47,6 +49,7 @@ impl Seen {
             latency: histogram::new(),
             opened,
             failures,
+            pings: 0,
             foreign: 0,
             closed: BTreeMap::new(),
             stalled: BTreeMap::new(),
@@ -94,6 +97,7 @@ impl Seen {
             failures: by_name(self.failures),
             closed: by_name(self.closed),
             stalled,
+            pings: self.pings,
             deliveries: self.deliveries,
             measured_deliveries: self.measured_deliveries,
             foreign: self.foreign,

@@ -17,6 +17,8 @@ pub(crate) struct Tally {
     pub(crate) closed: BTreeMap<String, u64>,
     /// How the stalled connections ended once they read again.
     pub(crate) stalled: BTreeMap<String, u64>,
+    /// Pings of the server, all answered.
+    pub(crate) pings: u64,
     /// All deliveries of the run.
     pub(crate) deliveries: u64,
     /// Deliveries while measuring.
@@ -48,6 +50,7 @@ impl Tally {
                 *sum.entry(kind).or_default() += count;
             }
         }
+        self.pings += other.pings;
         self.deliveries += other.deliveries;
         self.measured_deliveries += other.measured_deliveries;
         self.foreign += other.foreign;

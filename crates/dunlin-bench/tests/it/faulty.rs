@@ -27,54 +27,56 @@ const AT: usize = 10;
 
 type Socket = WebSocket<TcpStream>;
 
-/// Serves until `connections` have come and gone.
+/// Serves `connections` at a time: accepts so many, fans out until all are gone, starts again.
 pub(crate) fn serve(connections: usize, fault: Fault) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
-        let mut sockets: Vec<Socket> = (0..connections)
-            .map(|_| {
-                let (stream, _) = listener.accept().unwrap();
-                let socket = tungstenite::accept(stream).unwrap();
-                socket.get_ref().set_read_timeout(Some(Duration::from_millis(1))).unwrap();
-                socket
-            })
-            .collect();
-        // A ping at the start, to which the pong must come before anything goes wrong.
-        for socket in &mut sockets {
-            socket.send(Message::Ping("are you there".into())).unwrap();
-        }
-        let (mut count, mut pongs, mut held) = (0, 0, None);
         loop {
-            let mut arrived = Vec::new();
-            sockets.retain_mut(|socket| {
-                match socket.read() {
-                    Ok(Message::Text(text)) => arrived.push(Message::Text(text)),
-                    Ok(Message::Pong(text)) if &text[..] == b"are you there" => pongs += 1,
-                    Ok(_) => {}
-                    Err(Error::Io(error)) if is_timeout(error.kind()) => {}
-                    Err(_) => return false,
-                }
-                true
-            });
-            if sockets.is_empty() {
-                return;
-            }
-            for message in arrived {
-                count += 1;
-                let Some((last, others)) = sockets.split_last_mut() else { return };
-                others.iter_mut().for_each(|socket| send(socket, &message));
-                if count == AT {
-                    assert_eq!(pongs, connections);
-                    commit(fault, last, &message, &mut held);
-                } else {
-                    send(last, &message);
-                    held.take().iter().for_each(|held| send(last, held));
-                }
-            }
+            fan_out(accept(&listener, connections), fault);
         }
     });
     address
+}
+
+fn accept(listener: &TcpListener, connections: usize) -> Vec<Socket> {
+    let accept = |_| {
+        let (stream, _) = listener.accept().unwrap();
+        let mut socket = tungstenite::accept(stream).unwrap();
+        socket.get_ref().set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        // A ping right behind the handshake, where a client may forget to look.
+        socket.send(Message::Ping("are you there".into())).unwrap();
+        socket
+    };
+    (0..connections).map(accept).collect()
+}
+
+fn fan_out(mut sockets: Vec<Socket>, fault: Fault) {
+    let (mut count, mut held) = (0, None);
+    loop {
+        let mut arrived = Vec::new();
+        sockets.retain_mut(|socket| {
+            match socket.read() {
+                Ok(Message::Text(text)) => arrived.push(Message::Text(text)),
+                Ok(Message::Pong(text)) => assert_eq!(&text[..], b"are you there"),
+                Ok(_) => {}
+                Err(Error::Io(error)) if is_timeout(error.kind()) => {}
+                Err(_) => return false,
+            }
+            true
+        });
+        let Some((last, others)) = sockets.split_last_mut() else { return };
+        for message in arrived {
+            count += 1;
+            others.iter_mut().for_each(|socket| send(socket, &message));
+            if count == AT {
+                commit(fault, last, &message, &mut held);
+            } else {
+                send(last, &message);
+                held.take().iter().for_each(|held| send(last, held));
+            }
+        }
+    }
 }
 
 fn commit(fault: Fault, socket: &mut Socket, message: &Message, held: &mut Option<Message>) {

@@ -5,3 +5,4 @@ mod faulty;
 mod harness;
 
 mod fanout;
+mod others;
