@@ -10,7 +10,8 @@ use crate::config::{LogConfig, LogFormat};
 /// Starts logging, once per process; a second call changes nothing.
 pub(crate) fn start(config: &LogConfig) {
     let is_terminal = io::stderr().is_terminal();
-    let to_stderr = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let to_stderr =
+        tracing_subscriber::fmt::layer().with_writer(io::stderr).log_internal_errors(false);
     let layer = match config.format {
         LogFormat::Json => to_stderr.json().flatten_event(true).boxed(),
         LogFormat::Auto if !is_terminal => to_stderr.json().flatten_event(true).boxed(),

@@ -1,6 +1,6 @@
 //! The flags that are settings, shared by all verbs that read the configuration.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::Args;
 
@@ -27,7 +27,7 @@ pub(super) struct ConfigFlags {
 
     /// Any key of the configuration, as in --set limits.backlog_age=30s; repeatable
     #[arg(long, value_name = "SECTION.KEY=VALUE", value_parser = key_and_value)]
-    pub(super) set: Vec<(String, String)>,
+    set: Vec<(String, String)>,
 
     /// off, error, warn, info, debug or trace; or per module: info,dunlin::front=debug
     #[arg(long, value_name = "LEVEL")]
@@ -56,6 +56,24 @@ impl ConfigFlags {
             environment: std::env::vars_os().collect(),
             flags: set.chain(named).collect(),
         })
+    }
+
+    /// These flags as arguments for a node of the demo, less those that the demo decides itself.
+    pub(super) fn for_node(&self) -> Vec<OsString> {
+        let mut arguments = Vec::new();
+        if let Some(file) = &self.config {
+            arguments.extend(["--config".into(), file.into()]);
+        }
+        let decided = ["listen", "redis.url", "node.name", "log.format"];
+        for (key, text) in self.set.iter().filter(|(key, _)| !decided.contains(&key.as_str())) {
+            arguments.extend(["--set".into(), OsString::from(format!("{key}={text}"))]);
+        }
+        for (flag, text) in [("--redis-wait", &self.redis_wait), ("--log-level", &self.log_level)] {
+            if let Some(text) = text {
+                arguments.extend([flag, text].map(OsString::from));
+            }
+        }
+        arguments
     }
 }
 

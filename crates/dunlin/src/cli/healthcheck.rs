@@ -59,7 +59,7 @@ fn ask_url(url: &str) -> anyhow::Result<(u16, String)> {
 }
 
 /// Where a listener on `listen` can be reached: 0.0.0.0 and [::] are no destinations.
-fn on_this_machine(listen: SocketAddr) -> SocketAddr {
+pub(super) fn on_this_machine(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

@@ -14,6 +14,9 @@ use crate::config::Problems;
 mod flags;
 mod serve;
 
+mod demo;
+mod leash;
+
 mod check_config;
 mod completions;
 mod genconfig;
@@ -48,6 +51,8 @@ struct Arguments {
 enum Verb {
     /// Run a node; what no verb means, too
     Serve(ConfigFlags),
+    /// Run several nodes on this machine over a private Redis, to see how it works
+    Demo(demo::DemoFlags),
     /// Check the configuration and print what is in effect, passwords left out
     CheckConfig(ConfigFlags),
     /// Print the documented default configuration
@@ -63,6 +68,9 @@ enum Verb {
     },
     /// Print the man page
     Man,
+    /// Run a program that ends when standard input does
+    #[command(hide = true)]
+    Leash(leash::LeashFlags),
 }
 
 /// Runs the program with the arguments and the environment of this process.
@@ -85,12 +93,14 @@ pub fn main() -> ExitCode {
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.verb.unwrap_or(Verb::Serve(arguments.config)) {
         Verb::Serve(flags) => serve::run(flags),
+        Verb::Demo(flags) => demo::run(flags),
         Verb::CheckConfig(flags) => check_config::run(flags),
         Verb::Genconfig => genconfig::run(),
         Verb::Healthcheck(flags) => healthcheck::run(flags),
         Verb::Version => version::run(),
         Verb::Completions { shell } => completions::run(shell, &mut Arguments::command()),
         Verb::Man => man::run(Arguments::command()),
+        Verb::Leash(flags) => leash::run(&flags),
     }
 }
 
