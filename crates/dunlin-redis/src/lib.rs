@@ -1,1 +1,3 @@
 //! The Redis broker of Dunlin.
+
+pub mod link;

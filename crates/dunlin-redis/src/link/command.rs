@@ -1,0 +1,74 @@
+//! Writes commands the way Redis reads them: an array of bulk strings.
+
+use bytes::{BufMut, BytesMut};
+
+/// Appends one command of whole arguments.
+pub fn write(out: &mut BytesMut, arguments: &[&[u8]]) {
+    begin(out, arguments.len());
+    for argument in arguments {
+        write_argument(out, &[argument]);
+    }
+}
+
+/// Opens a command of `arguments` arguments, its name included; exactly so many must follow.
+pub fn begin(out: &mut BytesMut, arguments: usize) {
+    write_header(out, b'*', arguments);
+}
+
+/// Appends one argument that is the concatenation of `parts`, so that nothing is joined before.
+pub fn write_argument(out: &mut BytesMut, parts: &[&[u8]]) {
+    let length = parts.iter().map(|part| part.len()).sum();
+    out.reserve(length + HEADER_BYTES_MAX + 2);
+    write_header(out, b'$', length);
+    for part in parts {
+        out.put_slice(part);
+    }
+    out.put_slice(b"\r\n");
+}
+
+fn write_header(out: &mut BytesMut, kind: u8, mut number: usize) {
+    let mut header = [0; HEADER_BYTES_MAX];
+    let mut at = HEADER_BYTES_MAX - 2;
+    header[at..].copy_from_slice(b"\r\n");
+    loop {
+        at -= 1;
+        header[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    at -= 1;
+    header[at] = kind;
+    out.put_slice(&header[at..]);
+}
+
+/// A kind byte, twenty digits and the line's end.
+const HEADER_BYTES_MAX: usize = 23;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_an_array_of_bulk_strings() {
+        let mut out = BytesMut::new();
+        write(&mut out, &[b"HELLO", b"3", b""]);
+        assert_eq!(&out[..], b"*3\r\n$5\r\nHELLO\r\n$1\r\n3\r\n$0\r\n\r\n");
+    }
+
+    #[test]
+    fn an_argument_may_come_in_parts() {
+        let mut out = BytesMut::new();
+        begin(&mut out, 1);
+        write_argument(&mut out, &[b"dunlin:", b"", b"chat"]);
+        assert_eq!(&out[..], b"*1\r\n$11\r\ndunlin:chat\r\n");
+    }
+
+    #[test]
+    fn the_longest_header_fits() {
+        let mut out = BytesMut::new();
+        write_header(&mut out, b'$', usize::MAX);
+        assert_eq!(&out[..], format!("${}\r\n", usize::MAX).as_bytes());
+    }
+}
