@@ -1,0 +1,194 @@
+//! The broker over Redis Pub/Sub: two links to one server, and the [`Broker`] contract over them.
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use dunlin_core::{
+    broker::{Broker, BrokerStatus, ReplyTo},
+    channel::ChannelName,
+    interest::{Acknowledgement, Interest},
+    publication::Publication,
+};
+use parking_lot::Mutex;
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    channels::Verb,
+    keys::Keys,
+    link::{connection::Connection, dial::Dialer, error::LinkError, reconnect::Backoff},
+    metrics::LinkMetrics,
+    publish::PublishLink,
+    queue::{Queue, QueueBounds},
+    subscribe::{Orders, SubscribeLink},
+    url::RedisUrl,
+};
+
+/// How to reach Redis and what to do while it is away.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The server.
+    pub url: RedisUrl,
+    /// What the Redis channel of every channel starts with; may be empty.
+    pub channel_prefix: String,
+    /// The certificate authorities to trust in PEM, instead of the system's.
+    pub authorities_pem: Option<Vec<u8>>,
+    /// How long to wait at start for a server that cannot be reached.
+    pub start_wait: Duration,
+    /// The longest time to connect and greet.
+    pub connect_timeout: Duration,
+    /// What may wait while Redis is away.
+    pub queue: QueueBounds,
+    /// The largest message taken from Redis, in bytes; larger ones are skipped and counted.
+    pub message_bytes: usize,
+}
+
+impl Settings {
+    /// The defaults for a server.
+    #[must_use]
+    pub fn new(url: RedisUrl) -> Self {
+        Self {
+            url,
+            channel_prefix: "dunlin:".to_owned(),
+            authorities_pem: None,
+            start_wait: Duration::ZERO,
+            connect_timeout: Duration::from_secs(5),
+            queue: QueueBounds::default(),
+            message_bytes: 16 << 20,
+        }
+    }
+}
+
+/// Why the broker cannot start, as a sentence that says what and where.
+#[derive(Debug, thiserror::Error)]
+#[error("redis at {address} {cause}")]
+pub struct StartError {
+    address: String,
+    #[source]
+    cause: LinkError,
+}
+
+/// Carries publications between the nodes that use one Redis server.
+pub struct RedisBroker {
+    orders: Arc<Orders>,
+    queue: Arc<Queue>,
+    metrics: LinkMetrics,
+    stop: watch::Sender<bool>,
+    links: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl RedisBroker {
+    /// Connects, checks the server and starts the two tasks that keep the links. They run on the
+    /// runtime this is called on, and deliver through `interest`.
+    ///
+    /// # Errors
+    /// When the server cannot be reached within `start_wait`, or is not one that will do.
+    pub async fn start(
+        settings: Settings,
+        interest: Arc<Interest>,
+        metrics: LinkMetrics,
+    ) -> Result<Arc<Self>, StartError> {
+        let Settings { url, channel_prefix, authorities_pem, .. } = settings;
+        let address = url.to_string();
+        let in_words = |cause| StartError { address: address.clone(), cause };
+        let frame_bytes_max = settings.message_bytes.saturating_add(FRAME_BYTES_BESIDE_MESSAGE);
+        let authorities_pem = authorities_pem.as_deref();
+        let dialer = Dialer::new(url, authorities_pem, settings.connect_timeout, frame_bytes_max);
+        let dialer = Arc::new(dialer.map_err(in_words)?);
+        let deadline = Instant::now() + settings.start_wait;
+        let subscribing = dial_until(&dialer, deadline).await.map_err(in_words)?;
+        let publishing = dial_until(&dialer, deadline).await.map_err(in_words)?;
+
+        let keys = Keys::new(channel_prefix);
+        let orders = Arc::new(Orders::default());
+        let queue = Queue::new(settings.queue, Arc::clone(&interest), metrics.clone());
+        let queue = Arc::new(queue);
+        let (stop, stopped) = watch::channel(false);
+        let subscribe_link = SubscribeLink::new(
+            Arc::clone(&dialer),
+            Arc::clone(&orders),
+            Arc::clone(&interest),
+            keys.clone(),
+            metrics.clone(),
+            stopped.clone(),
+        );
+        let publish_link =
+            PublishLink::new(dialer, Arc::clone(&queue), interest, keys, metrics.clone(), stopped);
+        // Both connections stand, and nothing is wanted yet that would have to be told first.
+        metrics.health.set_subscribed(true);
+        metrics.health.set_publishing(true);
+        let links = vec![
+            tokio::spawn(subscribe_link.run(subscribing)),
+            tokio::spawn(publish_link.run(publishing)),
+        ];
+        Ok(Arc::new(Self { orders, queue, metrics, stop, links: Mutex::new(links) }))
+    }
+
+    /// Sends what was published before, for at most a second, then closes both links. Whoever
+    /// publishes from now on is refused.
+    pub async fn shutdown(&self) {
+        self.stop.send_replace(true);
+        let links = std::mem::take(&mut *self.links.lock());
+        for link in links {
+            if let Err(error) = link.await {
+                tracing::error!("a redis link ended by {error}");
+            }
+        }
+    }
+}
+
+/// The tasks end by themselves soon after.
+impl Drop for RedisBroker {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+    }
+}
+
+impl Broker for RedisBroker {
+    fn subscribe(&self, channel: &ChannelName) -> Acknowledgement {
+        self.orders.push(Verb::Subscribe, channel.clone());
+        Acknowledgement::Later
+    }
+
+    fn unsubscribe(&self, channel: &ChannelName) {
+        self.orders.push(Verb::Unsubscribe, channel.clone());
+    }
+
+    fn publish(&self, publication: Publication, reply: ReplyTo) {
+        self.queue.push(publication, reply);
+    }
+
+    fn has_room(&self) -> bool {
+        self.queue.has_room()
+    }
+
+    fn room(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.queue.room())
+    }
+
+    fn status(&self) -> BrokerStatus {
+        self.metrics.health.status()
+    }
+}
+
+/// Dials, again and again until `deadline` if the server just is not there.
+async fn dial_until(dialer: &Dialer, deadline: Instant) -> Result<Connection, LinkError> {
+    let mut backoff = Backoff::default();
+    loop {
+        let error = match dialer.dial().await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => error,
+        };
+        let next = Instant::now() + backoff.next_wait(error.failure());
+        if !error.is_passing() || next >= deadline {
+            return Err(error);
+        }
+        tracing::info!(address = %dialer, "waiting: redis {error}");
+        sleep_until(next).await;
+    }
+}
+
+/// Channel name, envelope and the lines between them.
+const FRAME_BYTES_BESIDE_MESSAGE: usize = 4096;

@@ -1,0 +1,210 @@
+//! What the Redis broker counts, and whether it is ready. Names and labels are closed sets.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use dunlin_core::broker::BrokerStatus;
+use parking_lot::Mutex;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
+    metrics::{
+        MetricType,
+        counter::{ConstCounter, Counter},
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+    },
+    registry::Registry,
+};
+use tokio::{sync::watch, time::Instant};
+
+/// The handles of the broker's metrics. Cheap to clone; clones count into the same metrics.
+#[derive(Clone, Debug, Default)]
+pub struct LinkMetrics {
+    /// Messages pushed by Redis.
+    pub messages_in: Counter,
+    /// Messages skipped because their envelope or size cannot be read.
+    pub messages_skipped: Counter,
+    /// Publishes that Redis accepted.
+    pub publishes_accepted: Counter,
+    /// Publishes refused because Redis was away too long, or too many waited for it.
+    pub publishes_refused: Counter,
+    /// Publishes sent whose answer never came.
+    pub publishes_unknown: Counter,
+    /// Publishes that Redis answered with an error.
+    pub publishes_rejected: Counter,
+    /// Subscriptions that Redis answered with an error.
+    pub subscribes_refused: Counter,
+    /// Subscriptions that Redis ended without being asked; each is made again.
+    pub subscribes_ended: Counter,
+    /// Links made again after a loss.
+    pub reconnects: Family<LinkLabel, Counter>,
+    /// How long the last answered ping took, in seconds.
+    pub round_trip_seconds: Family<LinkLabel, Gauge<f64, AtomicU64>>,
+    pub(crate) health: Arc<Health>,
+}
+
+/// Which of a node's two links a metric is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LinkLabel {
+    /// `publish` or `subscribe`.
+    pub link: &'static str,
+}
+
+impl LinkLabel {
+    pub(crate) const PUBLISH: Self = Self { link: "publish" };
+    pub(crate) const SUBSCRIBE: Self = Self { link: "subscribe" };
+}
+
+impl LinkMetrics {
+    /// Registers everything under `redis_…`.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let m = metrics.clone();
+        let registry = registry.sub_registry_with_prefix("redis");
+        registry.register("messages_in", "Messages pushed by Redis", m.messages_in);
+        registry.register("messages_skipped", "Messages that cannot be read", m.messages_skipped);
+        registry.register("publishes_accepted", "Publishes accepted", m.publishes_accepted);
+        registry.register(
+            "publishes_refused",
+            "Publishes refused while Redis was away",
+            m.publishes_refused,
+        );
+        registry.register("publishes_unknown", "Publishes never answered", m.publishes_unknown);
+        registry.register(
+            "publishes_rejected",
+            "Publishes answered with an error",
+            m.publishes_rejected,
+        );
+        registry.register(
+            "subscribes_refused",
+            "Subscriptions answered with an error",
+            m.subscribes_refused,
+        );
+        registry.register(
+            "subscribes_ended",
+            "Subscriptions that Redis ended unasked",
+            m.subscribes_ended,
+        );
+        registry.register("reconnects", "Links made again after a loss", m.reconnects);
+        registry.register(
+            "round_trip_seconds",
+            "How long the last answered ping took",
+            m.round_trip_seconds,
+        );
+        registry.register_collector(Box::new(HealthReport(m.health)));
+        metrics
+    }
+}
+
+/// Whether the two links stand, and for how long they have not.
+#[derive(Debug)]
+pub(crate) struct Health {
+    /// Whether every wanted channel is subscribed to.
+    subscribed: watch::Sender<bool>,
+    /// Whether publishes flow.
+    publishing: AtomicBool,
+    away: Mutex<Away>,
+}
+
+#[derive(Debug)]
+struct Away {
+    total: Duration,
+    since: Option<Instant>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        let away = Mutex::new(Away { total: Duration::ZERO, since: None });
+        Self { subscribed: watch::Sender::new(false), publishing: false.into(), away }
+    }
+}
+
+impl Health {
+    pub(crate) fn status(&self) -> BrokerStatus {
+        if self.publishing.load(Ordering::Acquire) && *self.subscribed.borrow() {
+            BrokerStatus::Ready
+        } else {
+            BrokerStatus::Lost
+        }
+    }
+
+    pub(crate) fn set_subscribed(&self, is_subscribed: bool) {
+        self.subscribed.send_replace(is_subscribed);
+        self.note_status();
+    }
+
+    pub(crate) fn set_publishing(&self, is_publishing: bool) {
+        self.publishing.store(is_publishing, Ordering::Release);
+        self.note_status();
+    }
+
+    /// Tells of each change of whether every wanted channel is subscribed to.
+    pub(crate) fn watch_subscribed(&self) -> watch::Receiver<bool> {
+        self.subscribed.subscribe()
+    }
+
+    fn note_status(&self) {
+        let mut away = self.away.lock();
+        match (self.status(), away.since) {
+            (BrokerStatus::Lost, None) => away.since = Some(Instant::now()),
+            (BrokerStatus::Ready, Some(since)) => {
+                away.total += since.elapsed();
+                away.since = None;
+            }
+            _ => {}
+        }
+    }
+
+    fn away(&self) -> Duration {
+        let away = self.away.lock();
+        away.total + away.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+}
+
+/// Reads the health at each scrape, so that an outage counts while it lasts.
+#[derive(Debug)]
+struct HealthReport(Arc<Health>);
+
+impl Collector for HealthReport {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let ready = ConstGauge::new(i64::from(self.0.status() == BrokerStatus::Ready));
+        let help = "Whether both links stand and publishes flow";
+        ready.encode(encoder.encode_descriptor("ready", help, None, MetricType::Gauge)?)?;
+        let away = ConstCounter::new(self.0.away().as_secs_f64());
+        let help = "Time without Redis";
+        away.encode(encoder.encode_descriptor("away_seconds", help, None, MetricType::Counter)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn time_without_redis_counts_while_it_lasts() {
+        let mut registry = Registry::with_prefix("dunlin");
+        let metrics = LinkMetrics::register(&mut registry);
+        let check = |line: &str| {
+            let page = dunlin_core::metrics::page(&registry);
+            assert!(page.lines().any(|have| have == line), "{line} is not in\n{page}");
+        };
+        metrics.health.set_subscribed(true);
+        metrics.health.set_publishing(true);
+        check("dunlin_redis_ready 1");
+        metrics.health.set_subscribed(false);
+        tokio::time::advance(Duration::from_secs(3)).await;
+        check("dunlin_redis_ready 0");
+        check("dunlin_redis_away_seconds_total 3.0");
+        metrics.health.set_subscribed(true);
+        tokio::time::advance(Duration::from_secs(3)).await;
+        check("dunlin_redis_away_seconds_total 3.0");
+    }
+}

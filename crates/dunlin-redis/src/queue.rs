@@ -1,0 +1,227 @@
+//! The waiting room of publishes: first in, first out, and bounded in number, bytes and age.
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use dunlin_core::{
+    broker::ReplyTo, error::PublishError, interest::Interest, publication::Publication,
+};
+use parking_lot::Mutex;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+use crate::metrics::LinkMetrics;
+
+/// What may wait while Redis is away or slow. Beyond it publishes are refused.
+#[derive(Debug, Clone)]
+pub struct QueueBounds {
+    /// Most publishes.
+    pub publishes: usize,
+    /// Most bytes of payloads and channel names.
+    pub bytes: usize,
+    /// The longest wait.
+    pub age: Duration,
+}
+
+impl Default for QueueBounds {
+    fn default() -> Self {
+        Self { publishes: 10_000, bytes: 16 << 20, age: Duration::from_secs(5) }
+    }
+}
+
+/// Publishes on their way to the publish link, pushed by any thread.
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    filled: Notify,
+    drained: Notify,
+    /// Kept beside the state, to be asked before every publish.
+    is_crowded: AtomicBool,
+    bounds: QueueBounds,
+    interest: Arc<Interest>,
+    metrics: LinkMetrics,
+}
+
+struct State {
+    waiting: VecDeque<Waiting>,
+    bytes: usize,
+    phase: Phase,
+}
+
+/// One publish that waits.
+pub(crate) struct Waiting {
+    pub(crate) publication: Publication,
+    pub(crate) reply: ReplyTo,
+    since: Instant,
+}
+
+impl Waiting {
+    fn bytes(&self) -> usize {
+        self.publication.data().len() + self.publication.channel().as_str().len()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The link takes publishes: whoever brings more than it takes is made to wait.
+    Flowing,
+    /// Nobody takes any: publishes gather up to the bounds, and those beyond are refused.
+    Held,
+    /// Nobody ever will.
+    Closed,
+}
+
+impl Queue {
+    pub(crate) fn new(bounds: QueueBounds, interest: Arc<Interest>, metrics: LinkMetrics) -> Self {
+        let state = State { waiting: VecDeque::new(), bytes: 0, phase: Phase::Held };
+        Self {
+            state: Mutex::new(state),
+            filled: Notify::new(),
+            drained: Notify::new(),
+            is_crowded: false.into(),
+            bounds,
+            interest,
+            metrics,
+        }
+    }
+
+    /// Queues a publish, or refuses it when the bounds are reached.
+    pub(crate) fn push(&self, publication: Publication, reply: ReplyTo) {
+        let waiting = Waiting { publication, reply, since: Instant::now() };
+        let mut state = self.state.lock();
+        let bytes = state.bytes + waiting.bytes();
+        let is_full = state.waiting.len() >= self.bounds.publishes || bytes > self.bounds.bytes;
+        if is_full || state.phase == Phase::Closed {
+            drop(state);
+            return self.refuse(waiting);
+        }
+        let was_empty = state.waiting.is_empty();
+        state.waiting.push_back(waiting);
+        state.bytes = bytes;
+        self.note_crowd(&state);
+        drop(state);
+        if was_empty {
+            self.filled.notify_one();
+        }
+    }
+
+    /// Whether a publisher may go on. While publishes are held it may, up to the bounds.
+    pub(crate) fn has_room(&self) -> bool {
+        !self.is_crowded.load(Ordering::Acquire)
+    }
+
+    /// Waits until a publisher may go on. Cancel-safe.
+    pub(crate) async fn room(&self) {
+        loop {
+            let drained = self.drained.notified();
+            if self.has_room() {
+                return;
+            }
+            drained.await;
+        }
+    }
+
+    /// Waits until something waits. For the link only. Cancel-safe.
+    pub(crate) async fn filled(&self) {
+        while self.is_empty() {
+            self.filled.notified().await;
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state.lock().waiting.is_empty()
+    }
+
+    /// Moves the oldest publishes into `batch`: at most `count`, and none once there are `bytes`.
+    pub(crate) fn take(&self, batch: &mut Vec<Waiting>, count: usize, bytes: usize) {
+        let mut state = self.state.lock();
+        let mut taken_bytes = 0;
+        while batch.len() < count
+            && taken_bytes < bytes
+            && let Some(waiting) = state.waiting.pop_front()
+        {
+            taken_bytes += waiting.bytes();
+            batch.push(waiting);
+        }
+        state.bytes -= taken_bytes;
+        self.note_crowd(&state);
+    }
+
+    /// Refuses whatever has waited too long, as soon as anything has. For the link only, while it
+    /// takes nothing. Cancel-safe.
+    pub(crate) async fn expire(&self) -> Infallible {
+        loop {
+            self.filled().await;
+            let oldest = self.state.lock().waiting.front().map(|waiting| waiting.since);
+            if let Some(oldest) = oldest {
+                sleep_until(oldest + self.bounds.age).await;
+                self.refuse_expired();
+            }
+        }
+    }
+
+    /// Refuses whatever has waited too long.
+    pub(crate) fn refuse_expired(&self) {
+        let now = Instant::now();
+        while let Some(expired) = self.pop_expired(now) {
+            self.refuse(expired);
+        }
+    }
+
+    /// Starts or ends a phase. Closing refuses all that waits.
+    pub(crate) fn enter(&self, phase: Phase) {
+        let refused = {
+            let mut state = self.state.lock();
+            if state.phase != Phase::Closed {
+                state.phase = phase;
+            }
+            self.note_crowd(&state);
+            if phase == Phase::Closed {
+                state.bytes = 0;
+                std::mem::take(&mut state.waiting)
+            } else {
+                VecDeque::new()
+            }
+        };
+        for waiting in refused {
+            self.refuse(waiting);
+        }
+    }
+
+    fn pop_expired(&self, now: Instant) -> Option<Waiting> {
+        let mut state = self.state.lock();
+        if now < state.waiting.front()?.since + self.bounds.age {
+            return None;
+        }
+        let expired = state.waiting.pop_front()?;
+        state.bytes -= expired.bytes();
+        Some(expired)
+    }
+
+    fn refuse(&self, waiting: Waiting) {
+        self.metrics.publishes_refused.inc();
+        waiting.reply.answer(&self.interest, Err(PublishError::Refused));
+    }
+
+    /// An eighth of the bounds is where a flowing queue has become a pile.
+    fn note_crowd(&self, state: &State) {
+        let is_crowded = state.phase == Phase::Flowing
+            && (state.waiting.len() >= self.bounds.publishes.div_ceil(8)
+                || state.bytes >= self.bounds.bytes.div_ceil(8));
+        let was_crowded = self.is_crowded.swap(is_crowded, Ordering::AcqRel);
+        if was_crowded && !is_crowded {
+            self.drained.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+use dunlin_core::{channel::ChannelName, publication::Kind};
+use tokio::{sync::oneshot, time::advance};
+
+use super::*;
+
+type Outcome = oneshot::Receiver<Result<(), PublishError>>;
+
+fn queue(publishes: usize, bytes: usize) -> Arc<Queue> {
+    let bounds = QueueBounds { publishes, bytes, age: Duration::from_secs(5) };
+    let interest = Arc::new(Interest::new(Vec::new()));
+    Arc::new(Queue::new(bounds, interest, LinkMetrics::default()))
+}
+
+fn push(queue: &Queue, data: &'static str) -> Outcome {
+    let (reply, outcome) = oneshot::channel();
+    let channel = ChannelName::new("c").unwrap();
+    queue.push(Publication::new(channel, Kind::Text, data.into()), ReplyTo::Caller(reply));
+    outcome
+}
+
+fn refused(mut outcome: Outcome) -> bool {
+    match outcome.try_recv() {
+        Ok(outcome) => outcome == Err(PublishError::Refused),
+        Err(_) => false,
+    }
+}
+
+#[tokio::test]
+async fn what_exceeds_a_bound_is_refused_at_once_and_the_rest_keeps_its_order() {
+    let queue = queue(3, 100);
+    let (a, b, c) = (push(&queue, "a"), push(&queue, "b"), push(&queue, "c"));
+    assert!(refused(push(&queue, "d")));
+    let mut batch = Vec::new();
+    queue.take(&mut batch, 2, 1000);
+    queue.take(&mut batch, 10, 1000);
+    let texts: Vec<_> = batch.iter().map(|w| w.publication.data().clone()).collect();
+    assert_eq!(texts, ["a", "b", "c"]);
+    assert!(![a, b, c].into_iter().any(refused));
+    assert_eq!(queue.metrics.publishes_refused.get(), 1);
+
+    let bytes = self::queue(100, 10);
+    let _small = push(&bytes, "12345678");
+    assert!(refused(push(&bytes, "9")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_too_long_is_refused_and_the_younger_stays() {
+    let queue = queue(10, 1000);
+    let expiry = tokio::spawn({
+        let queue = Arc::clone(&queue);
+        async move { queue.expire().await }
+    });
+    let old = push(&queue, "old");
+    advance(Duration::from_secs(3)).await;
+    let young = push(&queue, "young");
+    let (start, outcome) = (Instant::now(), old.await);
+    assert_eq!(outcome, Ok(Err(PublishError::Refused)));
+    assert!(start.elapsed() <= Duration::from_millis(2001), "{:?}", start.elapsed());
+    assert!(!refused(young) && !queue.is_empty());
+    expiry.abort();
+}
+
+#[tokio::test]
+async fn a_flowing_queue_makes_publishers_wait_before_it_is_full() {
+    let queue = queue(80, 1000);
+    queue.enter(Phase::Flowing);
+    let outcomes: Vec<_> = (0..10).map(|_| push(&queue, "x")).collect();
+    assert!(!queue.has_room());
+    let waiting = tokio::spawn({
+        let queue = Arc::clone(&queue);
+        async move { queue.room().await }
+    });
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished());
+    queue.take(&mut Vec::new(), 1, 1000);
+    waiting.await.unwrap();
+    drop(outcomes);
+}
+
+#[tokio::test]
+async fn a_held_queue_takes_all_up_to_its_bounds() {
+    let queue = queue(80, 1000);
+    queue.enter(Phase::Flowing);
+    let _outcomes: Vec<_> = (0..10).map(|_| push(&queue, "x")).collect();
+    assert!(!queue.has_room());
+    queue.enter(Phase::Held);
+    assert!(queue.has_room());
+}
+
+#[tokio::test]
+async fn closing_refuses_what_waits_and_all_that_comes() {
+    let queue = queue(10, 1000);
+    let waiting = push(&queue, "a");
+    queue.enter(Phase::Closed);
+    queue.enter(Phase::Flowing);
+    assert!(refused(waiting) && refused(push(&queue, "b")) && queue.is_empty());
+}
