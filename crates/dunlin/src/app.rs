@@ -2,6 +2,7 @@
 //! which a node starts and leaves.
 
 use std::{
+    path::PathBuf,
     process::ExitCode,
     sync::{
         Arc,
@@ -21,6 +22,11 @@ use dunlin_core::{
     limits::Limits,
     metrics::{Ledger, Metrics},
     node::Node,
+};
+use dunlin_redis::{
+    broker::{RedisBroker, Settings},
+    metrics::LinkMetrics,
+    queue::QueueBounds,
 };
 use prometheus_client::registry::Registry;
 use tokio::{
@@ -71,8 +77,8 @@ async fn serve(
     let inboxes: Vec<_> = (0..shard_count(config)).map(|_| Arc::new(Inbox::new(&limits))).collect();
     let interest = Arc::new(Interest::new(inboxes.clone()));
     let mut registry = Registry::with_prefix("dunlin");
-    let broker = broker(config, &interest, &mut registry).await?;
-    let node = Arc::new(Node::new(interest, broker));
+    let carrier = Carrier::start(config, &interest, &mut registry).await?;
+    let node = Arc::new(Node::new(interest, carrier.broker()));
 
     let ledgers: Vec<_> = inboxes.iter().map(|_| Arc::new(Ledger::default())).collect();
     let metrics = Metrics::register(&mut registry, ledgers.clone(), {
@@ -132,7 +138,9 @@ async fn serve(
         () = signals.received() => {}
         () = any_died(&front.shards) => anyhow::bail!("a shard died; the log says why"),
     }
-    match shutdown::leave(&front, accepting, &config.shutdown, &mut signals).await {
+    let left = shutdown::leave(&front, accepting, &config.shutdown, &mut signals).await;
+    carrier.shutdown().await;
+    match left {
         Left::InOrder => tracing::info!("left in order"),
         Left::CutShort => tracing::warn!("left in a hurry: connections were cut off"),
     }
@@ -161,12 +169,60 @@ fn shard_count(config: &Config) -> usize {
     if config.shards == 0 { cores() } else { config.shards }
 }
 
-async fn broker(
-    _config: &Config,
-    interest: &Arc<Interest>,
-    _registry: &mut Registry,
-) -> anyhow::Result<SharedBroker> {
-    Ok(Arc::new(MemoryBroker::new(Arc::clone(interest))))
+/// The broker that the config names, and how to leave it.
+enum Carrier {
+    Memory(Arc<MemoryBroker>),
+    Redis(Arc<RedisBroker>),
+}
+
+impl Carrier {
+    async fn start(
+        config: &Config,
+        interest: &Arc<Interest>,
+        registry: &mut Registry,
+    ) -> anyhow::Result<Self> {
+        let interest = Arc::clone(interest);
+        let Some(settings) = redis_settings(config)? else {
+            return Ok(Self::Memory(Arc::new(MemoryBroker::new(interest))));
+        };
+        let metrics = LinkMetrics::register(registry);
+        Ok(Self::Redis(RedisBroker::start(settings, interest, metrics).await?))
+    }
+
+    fn broker(&self) -> SharedBroker {
+        match self {
+            Self::Memory(broker) => Arc::clone(broker) as SharedBroker,
+            Self::Redis(broker) => Arc::clone(broker) as SharedBroker,
+        }
+    }
+
+    /// Sends what is still on its way and takes leave of the other nodes.
+    async fn shutdown(&self) {
+        if let Self::Redis(broker) = self {
+            broker.shutdown().await;
+        }
+    }
+}
+
+fn redis_settings(config: &Config) -> anyhow::Result<Option<Settings>> {
+    let redis = &config.redis;
+    let Some(url) = &redis.url else { return Ok(None) };
+    let read = |path: &PathBuf| {
+        std::fs::read(path)
+            .with_context(|| format!("redis.ca_file: cannot read {}", path.display()))
+    };
+    let authorities_pem = redis.ca_file.as_ref().map(read).transpose()?;
+    Ok(Some(Settings {
+        channel_prefix: redis.channel_prefix.clone(),
+        authorities_pem,
+        start_wait: redis.wait,
+        queue: QueueBounds {
+            publishes: redis.queue_messages,
+            bytes: redis.queue_bytes,
+            age: redis.queue_age,
+        },
+        ..Settings::new(url.expose().parse()?)
+    }))
 }
 
 /// Lets go of channels that nobody has wanted for a while.
