@@ -2,7 +2,6 @@
 //! which a node starts and leaves.
 
 use std::{
-    path::PathBuf,
     process::ExitCode,
     sync::{
         Arc,
@@ -14,7 +13,6 @@ use std::{
 
 use anyhow::Context;
 use dunlin_core::{
-    broker::{SharedBroker, memory::MemoryBroker},
     channel::ChannelName,
     ids::ShardId,
     inbox::Inbox,
@@ -22,11 +20,6 @@ use dunlin_core::{
     limits::Limits,
     metrics::{Ledger, Metrics},
     node::Node,
-};
-use dunlin_redis::{
-    broker::{RedisBroker, Settings},
-    metrics::LinkMetrics,
-    queue::QueueBounds,
 };
 use prometheus_client::registry::Registry;
 use tokio::{
@@ -38,11 +31,12 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    broker::ChosenBroker,
     config::Config,
     front::{
         self, Front,
         accept::{self, Acceptor},
-        tls::{self, Certificate},
+        tls::{self, Certificate, Tls},
     },
     nofile,
     shard::{self, ShardHandle},
@@ -67,18 +61,14 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-async fn serve(
-    config: &Config,
-    seats_max: usize,
-    tls: Option<tls::Tls>,
-) -> anyhow::Result<ExitCode> {
+async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let limits = limits(config, seats_max);
     let inboxes: Vec<_> = (0..shard_count(config)).map(|_| Arc::new(Inbox::new(&limits))).collect();
     let interest = Arc::new(Interest::new(inboxes.clone()));
     let mut registry = Registry::with_prefix("dunlin");
-    let carrier = Carrier::start(config, &interest, &mut registry).await?;
-    let node = Arc::new(Node::new(interest, carrier.broker()));
+    let broker = ChosenBroker::start(&config.redis, &interest, &mut registry).await?;
+    let node = Arc::new(Node::new(interest, broker.share()));
 
     let ledgers: Vec<_> = inboxes.iter().map(|_| Arc::new(Ledger::default())).collect();
     let metrics = Metrics::register(&mut registry, ledgers.clone(), {
@@ -86,8 +76,7 @@ async fn serve(
         move || node.channel_count()
     });
     let seats = Arc::new(AtomicUsize::new(0));
-    let mut shards = Vec::new();
-    for (place, (inbox, ledger)) in inboxes.into_iter().zip(ledgers).enumerate() {
+    let shards = (0..).zip(inboxes.into_iter().zip(ledgers)).map(|(place, (inbox, ledger))| {
         let shard = shard::spawn(shard::Parts {
             id: ShardId::new(place),
             node: Arc::clone(&node),
@@ -100,8 +89,9 @@ async fn serve(
             seat_age: config.limits.handshake_age,
             seats: Arc::clone(&seats),
         });
-        shards.push(shard.with_context(|| format!("cannot start shard {place}"))?);
-    }
+        shard.with_context(|| format!("cannot start shard {place}"))
+    });
+    let shards = shards.collect::<anyhow::Result<Vec<_>>>()?;
 
     let front = Arc::new(Front {
         node_name: config.node.name(),
@@ -116,19 +106,9 @@ async fn serve(
         next_shard: AtomicUsize::new(0),
         is_draining: AtomicBool::new(false),
     });
-    let listener = accept::listen(config.listen)
-        .with_context(|| format!("cannot listen on {}", config.listen))?;
-    let address = listener.local_addr().context("cannot ask for the listen address")?;
+    let acceptor = acceptor(config, Arc::clone(&front), tls.as_ref())?;
+    let address = acceptor.listener.local_addr().context("cannot ask for the listen address")?;
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let acceptor = Acceptor {
-        listener,
-        router: front::router(Arc::clone(&front)),
-        tls: tls.as_ref().map(|tls| TlsAcceptor::from(Arc::clone(&tls.server))),
-        errors: metrics.accept_errors.clone(),
-        handshakes_max: config.limits.handshakes,
-        handshake_age: config.limits.handshake_age,
-        header_bytes: config.limits.header_bytes,
-    };
     let accepting = tokio::spawn(acceptor.run());
     tokio::spawn(sweep(node));
     tokio::spawn(reload(tls.map(|tls| tls.certificate)));
@@ -139,12 +119,26 @@ async fn serve(
         () = any_died(&front.shards) => anyhow::bail!("a shard died; the log says why"),
     }
     let left = shutdown::leave(&front, accepting, &config.shutdown, &mut signals).await;
-    carrier.shutdown().await;
+    broker.shutdown().await;
     match left {
         Left::InOrder => tracing::info!("left in order"),
         Left::CutShort => tracing::warn!("left in a hurry: connections were cut off"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn acceptor(config: &Config, front: Arc<Front>, tls: Option<&Tls>) -> anyhow::Result<Acceptor> {
+    let listener = accept::listen(config.listen)
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    Ok(Acceptor {
+        listener,
+        errors: front.metrics.accept_errors.clone(),
+        router: front::router(front),
+        tls: tls.map(|tls| TlsAcceptor::from(Arc::clone(&tls.server))),
+        handshakes_max: config.limits.handshakes,
+        handshake_age: config.limits.handshake_age,
+        header_bytes: config.limits.header_bytes,
+    })
 }
 
 fn limits(config: &Config, connections: usize) -> Limits {
@@ -167,62 +161,6 @@ fn limits(config: &Config, connections: usize) -> Limits {
 fn shard_count(config: &Config) -> usize {
     let cores = || available_parallelism().map_or(1, usize::from).min(ShardId::MAX);
     if config.shards == 0 { cores() } else { config.shards }
-}
-
-/// The broker that the config names, and how to leave it.
-enum Carrier {
-    Memory(Arc<MemoryBroker>),
-    Redis(Arc<RedisBroker>),
-}
-
-impl Carrier {
-    async fn start(
-        config: &Config,
-        interest: &Arc<Interest>,
-        registry: &mut Registry,
-    ) -> anyhow::Result<Self> {
-        let interest = Arc::clone(interest);
-        let Some(settings) = redis_settings(config)? else {
-            return Ok(Self::Memory(Arc::new(MemoryBroker::new(interest))));
-        };
-        let metrics = LinkMetrics::register(registry);
-        Ok(Self::Redis(RedisBroker::start(settings, interest, metrics).await?))
-    }
-
-    fn broker(&self) -> SharedBroker {
-        match self {
-            Self::Memory(broker) => Arc::clone(broker) as SharedBroker,
-            Self::Redis(broker) => Arc::clone(broker) as SharedBroker,
-        }
-    }
-
-    /// Sends what is still on its way and takes leave of the other nodes.
-    async fn shutdown(&self) {
-        if let Self::Redis(broker) = self {
-            broker.shutdown().await;
-        }
-    }
-}
-
-fn redis_settings(config: &Config) -> anyhow::Result<Option<Settings>> {
-    let redis = &config.redis;
-    let Some(url) = &redis.url else { return Ok(None) };
-    let read = |path: &PathBuf| {
-        std::fs::read(path)
-            .with_context(|| format!("redis.ca_file: cannot read {}", path.display()))
-    };
-    let authorities_pem = redis.ca_file.as_ref().map(read).transpose()?;
-    Ok(Some(Settings {
-        channel_prefix: redis.channel_prefix.clone(),
-        authorities_pem,
-        start_wait: redis.wait,
-        queue: QueueBounds {
-            publishes: redis.queue_messages,
-            bytes: redis.queue_bytes,
-            age: redis.queue_age,
-        },
-        ..Settings::new(url.expose().parse()?)
-    }))
 }
 
 /// Lets go of channels that nobody has wanted for a while.

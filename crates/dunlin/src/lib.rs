@@ -4,6 +4,7 @@
 pub mod config;
 
 mod app;
+mod broker;
 mod cli;
 mod front;
 mod shard;

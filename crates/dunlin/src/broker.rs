@@ -1,0 +1,77 @@
+//! The choice of the broker, and how to start and leave it.
+
+use std::{path::PathBuf, sync::Arc};
+
+use anyhow::Context;
+use dunlin_core::{
+    broker::{SharedBroker, memory::MemoryBroker},
+    interest::Interest,
+};
+use dunlin_redis::{
+    broker::{RedisBroker, Settings},
+    metrics::LinkMetrics,
+    queue::QueueBounds,
+};
+use prometheus_client::registry::Registry;
+
+use crate::config::RedisConfig;
+
+/// The broker of this node.
+pub(crate) enum ChosenBroker {
+    Memory(Arc<MemoryBroker>),
+    Redis(Arc<RedisBroker>),
+}
+
+impl ChosenBroker {
+    /// Starts the broker that `redis.url` names, or the memory broker without one.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached or used: a sentence that says what and where.
+    pub(crate) async fn start(
+        config: &RedisConfig,
+        interest: &Arc<Interest>,
+        registry: &mut Registry,
+    ) -> anyhow::Result<Self> {
+        let interest = Arc::clone(interest);
+        let Some(settings) = redis_settings(config)? else {
+            return Ok(Self::Memory(Arc::new(MemoryBroker::new(interest))));
+        };
+        let metrics = LinkMetrics::register(registry);
+        Ok(Self::Redis(RedisBroker::start(settings, interest, metrics).await?))
+    }
+
+    /// The broker as everyone on the node shares it.
+    pub(crate) fn share(&self) -> SharedBroker {
+        match self {
+            Self::Memory(broker) => Arc::clone(broker) as SharedBroker,
+            Self::Redis(broker) => Arc::clone(broker) as SharedBroker,
+        }
+    }
+
+    /// Sends what is still on its way and takes leave of the other nodes.
+    pub(crate) async fn shutdown(&self) {
+        if let Self::Redis(broker) = self {
+            broker.shutdown().await;
+        }
+    }
+}
+
+fn redis_settings(config: &RedisConfig) -> anyhow::Result<Option<Settings>> {
+    let Some(url) = &config.url else { return Ok(None) };
+    let read = |path: &PathBuf| {
+        std::fs::read(path)
+            .with_context(|| format!("redis.ca_file: cannot read {}", path.display()))
+    };
+    let authorities_pem = config.ca_file.as_ref().map(read).transpose()?;
+    Ok(Some(Settings {
+        channel_prefix: config.channel_prefix.clone(),
+        authorities_pem,
+        start_wait: config.wait,
+        queue: QueueBounds {
+            publishes: config.queue_messages,
+            bytes: config.queue_bytes,
+            age: config.queue_age,
+        },
+        ..Settings::new(url.expose().parse()?)
+    }))
+}
