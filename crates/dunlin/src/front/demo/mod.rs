@@ -10,7 +10,7 @@ const PAGE: &str = include_str!("index.html");
 /// The page may run its own script and style, talk to this node, and nothing else. The hashes are
 /// of the text between the tags; a test compares them.
 const CONTENT_POLICY: &str = "default-src 'none'; connect-src 'self'; img-src data:; \
-    script-src 'sha256-ekRJ0/BKSJSV3GjOqnyKRsU2X8MPxjKI/GNjXfRlArY='; \
+    script-src 'sha256-yoGeYYHORDFG47X4DaL9/pMKJig/IPx7DIMntO71jhg='; \
     style-src 'sha256-I5KRdvQ6nwzaJgdhcTkKTZ0sRuwEl1tD2UdXnD0OOQQ='; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
