@@ -12,6 +12,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use tungstenite::{Message, WebSocket};
 
 use crate::cli::stderr;
 
@@ -110,6 +111,29 @@ fn every_node_has_its_name_and_page_and_ctrl_c_ends_all() {
     assert_eq!(demo.process.wait().unwrap().code(), Some(0));
     assert!(demo.is_all_gone());
     assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_said_on_one_node_or_in_redis_is_read_on_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let demo = Demo::start(folder.path(), 2);
+    let mut clients: Vec<_> = demo.nodes.iter().map(|node| join(node)).collect();
+
+    clients[0].send(Message::text("over there")).unwrap();
+    let mut redis = UnixStream::connect(&demo.socket).unwrap();
+    for client in &mut clients {
+        assert_eq!(client.read().unwrap(), Message::text("over there"));
+    }
+    redis.write_all(b"PUBLISH dunlin:chat_channel hello\r\n").unwrap();
+    for client in &mut clients {
+        assert_eq!(client.read().unwrap(), Message::text("hello"));
+    }
+}
+
+fn join(node: &str) -> WebSocket<TcpStream> {
+    let stream = TcpStream::connect(node).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    tungstenite::client(format!("ws://{node}/ws"), stream).unwrap().0
 }
 
 #[test]
