@@ -1,8 +1,7 @@
 //! The choice of the broker, and how to start and leave it.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
-use anyhow::Context;
 use dunlin_core::{
     broker::{SharedBroker, memory::MemoryBroker},
     interest::Interest,
@@ -14,7 +13,7 @@ use dunlin_redis::{
 };
 use prometheus_client::registry::Registry;
 
-use crate::config::RedisConfig;
+use crate::config::{Problems, RedisConfig};
 
 /// The broker of this node.
 pub(crate) enum ChosenBroker {
@@ -56,22 +55,17 @@ impl ChosenBroker {
     }
 }
 
-fn redis_settings(config: &RedisConfig) -> anyhow::Result<Option<Settings>> {
+fn redis_settings(config: &RedisConfig) -> Result<Option<Settings>, Problems> {
     let Some(url) = &config.url else { return Ok(None) };
-    let read = |path: &PathBuf| {
-        std::fs::read(path)
-            .with_context(|| format!("redis.ca_file: cannot read {}", path.display()))
-    };
-    let authorities_pem = config.ca_file.as_ref().map(read).transpose()?;
     Ok(Some(Settings {
         channel_prefix: config.channel_prefix.clone(),
-        authorities_pem,
+        authorities_pem: config.authorities_pem()?,
         start_wait: config.wait,
         queue: QueueBounds {
             publishes: config.queue_messages,
             bytes: config.queue_bytes,
             age: config.queue_age,
         },
-        ..Settings::new(url.expose().parse()?)
+        ..Settings::new(url.parsed().clone())
     }))
 }

@@ -8,6 +8,7 @@ use crate::front::tls;
 pub(super) fn run(flags: ConfigFlags) -> anyhow::Result<ExitCode> {
     let loaded = flags.load()?;
     tls::load(&loaded.config.tls)?;
+    loaded.config.redis.authorities_pem()?;
     let mut text = String::from("# The effective configuration. It is good.\n");
     for (key, place) in &loaded.places {
         writeln!(text, "# {key} is set by {place}")?;

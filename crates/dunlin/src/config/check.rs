@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use dunlin_core::channel::ChannelName;
+
 use super::Config;
 use crate::logging;
 
@@ -29,7 +31,7 @@ fn names(config: &Config, require: &mut impl FnMut(bool, &'static str, &str)) {
         "expected at most 200 bytes",
     );
     require(
-        is_channel(&config.plain.default_channel),
+        ChannelName::new(&config.plain.default_channel).is_ok(),
         "plain.default_channel",
         "expected a channel's name: 1-200 bytes of A-Z a-z 0-9 _ - = @ , . ; :",
     );
@@ -125,10 +127,4 @@ fn times(config: &Config, require: &mut impl FnMut(bool, &'static str, &str)) {
         "shutdown.timeout",
         "expected at least shutdown.accept_for + shutdown.drain",
     );
-}
-
-/// The rule of the plain dialect.
-fn is_channel(name: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-=@,.;:".contains(&byte);
-    (1..=200).contains(&name.len()) && name.bytes().all(allowed)
 }

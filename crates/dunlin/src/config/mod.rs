@@ -99,6 +99,22 @@ pub struct RedisConfig {
     pub queue_bytes: usize,
 }
 
+impl RedisConfig {
+    /// What `ca_file` holds, if it is set.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn authorities_pem(&self) -> Result<Option<Vec<u8>>, Problems> {
+        let Some(path) = &self.ca_file else { return Ok(None) };
+        let read = std::fs::read(path).map_err(|error| Problem {
+            place: Place::File { path: path.clone(), line: None },
+            key: Some("redis.ca_file".to_owned()),
+            message: format!("cannot be read: {error}"),
+        });
+        Ok(Some(read?))
+    }
+}
+
 /// `[plain]`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

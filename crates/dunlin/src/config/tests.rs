@@ -194,14 +194,12 @@ fn keys_are_checked_against_each_other() {
 fn no_password_is_ever_printed() {
     for (url, shown) in [
         ("redis://localhost:6379/1", "redis://localhost:6379/1"),
+        ("redis://[::1]", "redis://[::1]:6379"),
         ("redis://:hunter2@h:1", "redis://:[redacted]@h:1"),
-        ("rediss://ann:hunter2@h/0", "rediss://ann:[redacted]@h/0"),
-        ("redis://ann:p@hunter2@h", "redis://ann:[redacted]@h"),
-        ("redis://hunter2@h", "redis://[redacted]@h"),
-        ("redis://ann:a/hunter2@h", "redis://[redacted]"),
-        ("redis://ann:a?hunter2@h", "redis://[redacted]"),
-        ("redis://h/0?password=hunter2", "redis://h/0"),
-        ("redis+unix:///run/r.sock?password=a@hunter2", "redis+unix:///run/r.sock"),
+        ("rediss://ann:hunter2@h/0", "rediss://ann:[redacted]@h:6379"),
+        ("redis://ann:p@hunter2@h", "redis://ann:[redacted]@h:6379"),
+        ("redis+unix:///run/r.sock", "redis+unix:///run/r.sock"),
+        ("redis+unix://:hunter2@/run/r.sock?db=2", "redis+unix://:[redacted]@/run/r.sock?db=2"),
     ] {
         let config = parse(&format!("redis.url = {url:?}")).unwrap();
         let printed = config.redis.url.as_ref().unwrap();
@@ -210,9 +208,17 @@ fn no_password_is_ever_printed() {
         write!(all, "{}", toml::to_string(&config).unwrap()).unwrap();
         assert!(!all.contains("hunter2"), "{all}");
     }
-    for wrong in ["http://:hunter2@h", "hunter2", "redis:/hunter2"] {
+    for wrong in [
+        "http://:hunter2@h",
+        "hunter2",
+        "redis://hunter2@h",
+        "redis://ann:a/hunter2@h",
+        "redis://ann:a?hunter2@h",
+        "redis://h/0?password=hunter2",
+        "redis+unix:///run/r.sock?password=hunter2",
+    ] {
         let error = parse(&format!("redis.url = {wrong:?}")).unwrap_err().to_string();
-        assert!(error.contains("redis.url: expected redis://"), "{error}");
+        assert!(error.contains("redis.url: "), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
     }
 }

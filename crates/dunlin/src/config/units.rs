@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use dunlin_redis::url::Endpoint;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Durations: text that [`humantime`] reads, or a whole number of seconds.
@@ -180,32 +181,40 @@ pub(super) mod optional {
     }
 }
 
-/// Where Redis is and how to enter. Everything that prints it leaves the password out.
+/// Where Redis is and how to enter, checked. Everything that prints it leaves the password out.
 #[derive(Clone, PartialEq, Eq)]
-pub struct RedisUrl(String);
+pub struct RedisUrl {
+    text: String,
+    parsed: dunlin_redis::url::RedisUrl,
+}
 
 impl RedisUrl {
-    /// The URL with its password, for the link alone.
+    /// The URL as written, with its password: for another process that connects with it.
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// Its parts, for the link.
+    pub fn parsed(&self) -> &dunlin_redis::url::RedisUrl {
+        &self.parsed
     }
 }
 
 impl fmt::Display for RedisUrl {
-    /// The URL with `[redacted]` in place of the password. Query parameters, where some programs
-    /// put one, are left out whole; so is all of a URL in which it is unclear what is password.
+    /// The URL with `[redacted]` in place of the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, rest) = self.0.split_once("://").unwrap_or(("redis", &self.0));
-        let (login, place) = match rest.rsplit_once('@') {
-            Some((login, place)) if scheme != "redis+unix" => (Some(login), place),
-            _ => (None, rest),
-        };
-        let place = place.split('?').next().unwrap_or_default();
-        match login.map(|login| (login.contains(['/', '?', '#']), login.split_once(':'))) {
-            None => write!(f, "{scheme}://{place}"),
-            Some((true, _)) => write!(f, "{scheme}://[redacted]"),
-            Some((false, Some((user, _)))) => write!(f, "{scheme}://{user}:[redacted]@{place}"),
-            Some((false, None)) => write!(f, "{scheme}://[redacted]@{place}"),
+        // The parsed form prints scheme and address alone: what else is shown is put in here.
+        let place = self.parsed.to_string();
+        let (scheme, place) = place.split_once("://").unwrap_or(("redis", &place));
+        write!(f, "{scheme}://")?;
+        if self.parsed.password.is_some() {
+            write!(f, "{}:[redacted]@", self.parsed.user.as_deref().unwrap_or_default())?;
+        }
+        write!(f, "{place}")?;
+        match (&self.parsed.endpoint, self.parsed.database) {
+            (_, 0) => Ok(()),
+            (Endpoint::Tcp { .. }, database) => write!(f, "/{database}"),
+            (Endpoint::Unix { .. }, database) => write!(f, "?db={database}"),
         }
     }
 }
@@ -225,13 +234,8 @@ impl Serialize for RedisUrl {
 impl<'de> Deserialize<'de> for RedisUrl {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
-        let known = ["redis://", "rediss://", "redis+unix://"];
-        if known.iter().any(|scheme| text.len() > scheme.len() && text.starts_with(scheme)) {
-            return Ok(Self(text));
-        }
-        // The value is not repeated: it may hold a password.
-        Err(de::Error::custom(
-            "expected redis://host:port, rediss://host:port or redis+unix:///path",
-        ))
+        // The error does not repeat the text: it may hold a password.
+        let parsed = text.parse().map_err(de::Error::custom)?;
+        Ok(Self { text, parsed })
     }
 }

@@ -51,6 +51,15 @@ fn every_verb_that_reads_a_bad_configuration_exits_with_78() {
         assert_eq!(output.status.code(), Some(78), "{verb:?}");
         assert_eq!(stderr(&output), expected, "{verb:?}");
     }
-    let output = dunlin(&["--set", "tls.cert_file=/nowhere.pem", "--set", "tls.key_file=/k.pem"]);
-    assert_eq!(output.status.code(), Some(78), "{}", stderr(&output));
+    for files in [
+        ["--set", "tls.cert_file=/nowhere.pem", "--set", "tls.key_file=/nowhere.pem"],
+        ["--redis", "rediss://127.0.0.1:1", "--set", "redis.ca_file=/nowhere.pem"],
+    ] {
+        for verb in ["serve", "check-config"] {
+            let any_port = ["--listen", "127.0.0.1:0", "--log-level", "off"];
+            let output = dunlin(&[&[verb], &files[..], &any_port].concat());
+            assert_eq!(output.status.code(), Some(78), "{}", stderr(&output));
+            assert!(stderr(&output).contains("/nowhere.pem: "), "{}", stderr(&output));
+        }
+    }
 }

@@ -105,11 +105,10 @@ impl Flock {
     ) -> anyhow::Result<()> {
         let socket = redis::socket_in(&self.folder);
         let (url, client) = match &config.redis.url {
-            Some(url) => (url.expose().to_owned(), format!("redis-cli -u {url}")),
+            Some(url) => (url.expose().to_owned(), redis::client(url.parsed())),
             None => {
                 self.start(redis::program(&self.folder)?, GREY)?;
-                let socket = socket.display();
-                (format!("redis+unix://{socket}"), format!("redis-cli -s {socket}"))
+                (redis::url_of(&socket), format!("redis-cli -s {}", socket.display()))
             }
         };
         for (index, address) in addresses.iter().enumerate() {

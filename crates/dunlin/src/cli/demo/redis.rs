@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use dunlin_redis::url::{Endpoint, RedisUrl};
 
 use super::process::Program;
 
@@ -22,6 +23,20 @@ const SERVERS: [&str; 2] = ["redis-server", "valkey-server"];
 /// Where the private Redis listens.
 pub(super) fn socket_in(folder: &Path) -> PathBuf {
     folder.join("redis.sock")
+}
+
+/// The URL of a socket.
+pub(super) fn url_of(socket: &Path) -> String {
+    let path = socket.display().to_string();
+    format!("redis+unix://{}", path.replace('%', "%25").replace('?', "%3F"))
+}
+
+/// How to publish by hand on a Redis; a password is for the user to add.
+pub(super) fn client(url: &RedisUrl) -> String {
+    match &url.endpoint {
+        Endpoint::Unix { path } => format!("redis-cli -s {}", path.display()),
+        Endpoint::Tcp { .. } => format!("redis-cli -u {url}"),
+    }
 }
 
 /// A folder's name that is not taken; its maker fails if it is after all.
