@@ -36,7 +36,8 @@ const CONFIG: u8 = 78;
 /// A WebSocket server that scales sideways over Redis.
 ///
 /// Start as many nodes as you like against one Redis and connect a client to any of them: what it
-/// publishes reaches every subscriber of that channel on every node. Without a verb, `serve` is meant.
+/// publishes reaches every subscriber of that channel on every node. Without a verb, `serve` is
+/// meant.
 #[derive(Debug, Parser)]
 #[command(name = "dunlin", version, args_conflicts_with_subcommands = true)]
 #[command(after_help = "Exit codes: 0 ok, 1 failed, 64 wrong usage, 78 bad configuration.")]

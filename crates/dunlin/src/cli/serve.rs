@@ -17,12 +17,13 @@ pub(super) fn run(flags: ConfigFlags) -> anyhow::Result<ExitCode> {
         Some(path) => greet(&config, &path.display().to_string()),
         None => greet(&config, "defaults, environment and flags"),
     }
-    app::run(&config).or_else(|error| match error.is::<Problems>() {
-        true => Err(error),
-        false => {
-            tracing::error!("{error:#}");
-            Ok(ExitCode::FAILURE)
+    app::run(&config).or_else(|error| {
+        // The configuration's problems are for people, and nothing may end without a word.
+        if error.is::<Problems>() || !tracing::enabled!(tracing::Level::ERROR) {
+            return Err(error);
         }
+        tracing::error!("{error:#}");
+        Ok(ExitCode::FAILURE)
     })
 }
 

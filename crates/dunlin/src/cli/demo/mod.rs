@@ -45,7 +45,8 @@ const GREY: u8 = 90;
 #[derive(Debug, Args)]
 pub(super) struct DemoFlags {
     /// How many nodes; on consecutive ports, the first is that of --listen
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=64))]
     nodes: u16,
     #[command(flatten)]
     config: ConfigFlags,
