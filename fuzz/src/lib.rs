@@ -1,0 +1,22 @@
+//! The logic of every fuzz target as a plain function, so that stable Rust can replay a corpus.
+//!
+//! A function takes any bytes and panics if a promise is broken.
+
+mod ws;
+
+pub use ws::{ws_decode, ws_differential, ws_handshake};
+
+/// A fuzz target.
+pub struct Target {
+    /// The name of its program in `fuzz_targets/` and of its folder in `corpus/`.
+    pub name: &'static str,
+    /// What it does with one input.
+    pub run: fn(&[u8]),
+}
+
+/// Every target.
+pub const TARGETS: &[Target] = &[
+    Target { name: "ws_decode", run: ws_decode },
+    Target { name: "ws_differential", run: ws_differential },
+    Target { name: "ws_handshake", run: ws_handshake },
+];
