@@ -46,7 +46,8 @@ impl Limits {
     }
 }
 
-/// What the decoders of one thread share: the limits, a decompressor, the last whole message.
+/// What the decoders of one thread share: the limits, a decompressor, and the content of the last
+/// message that had to be put together, until the next one replaces it.
 #[derive(Debug)]
 pub struct Context {
     limits: Limits,

@@ -61,7 +61,8 @@ impl Deflater {
 
     /// Compresses one message into the payload of a compressed frame.
     ///
-    /// The result may be longer than a `payload` that does not compress: send that one plain.
+    /// What does not compress comes out longer than `payload`, and even the shortest costs some
+    /// 10 µs: send such messages plain.
     pub fn deflate(&mut self, payload: &[u8]) -> &[u8] {
         self.stream.reset();
         self.output.clear();
@@ -176,5 +177,94 @@ impl Inflater {
         let additional = doubled.saturating_sub(self.output.len());
         self.output.reserve_exact(additional);
         self.output.resize(self.output.len() + additional, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes that do not compress.
+    fn noise(bytes: usize) -> Vec<u8> {
+        let mut state = 1_u32;
+        let next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        std::iter::repeat_with(next).take(bytes).collect()
+    }
+
+    /// Reads with a window of `bits`, in pieces so small that only the window remembers.
+    fn read_through_window(deflated: &[u8], bits: u8) -> Vec<u8> {
+        let mut stream = Decompress::new_with_window_bits(false, bits);
+        let mut read = Vec::new();
+        let mut piece = [0; 100];
+        loop {
+            let (at, before) = (stream.total_in() as usize, stream.total_out());
+            stream
+                .decompress(&deflated[at..], &mut piece, FlushDecompress::Sync)
+                .expect("the window suffices");
+            let piece = &piece[..(stream.total_out() - before) as usize];
+            if piece.is_empty() {
+                return read;
+            }
+            read.extend_from_slice(piece);
+        }
+    }
+
+    #[test]
+    fn a_window_of_12_bits_reads_what_we_send() {
+        for distance in [3_000, 4_000, 5_000, 30_000] {
+            let content = noise(distance).repeat(2);
+            let deflated = Deflater::new().deflate(&content).to_vec();
+            assert!(read_through_window(&deflated, 12) == content, "{distance}");
+        }
+    }
+
+    #[test]
+    fn a_client_may_use_the_largest_window() {
+        let content = noise(32_000).repeat(2);
+        let mut stream = Compress::new_with_window_bits(flate2::Compression::best(), false, 15);
+        let mut deflated = Vec::with_capacity(100_000);
+        stream.compress_vec(&content, &mut deflated, FlushCompress::Sync).expect("there is room");
+        assert!(deflated.len() < 40_000, "the second half refers to the first");
+        let deflated = deflated.strip_suffix(&TAIL).expect("a sync flush");
+        let mut inflater = Inflater::new();
+        assert!(inflater.inflate(deflated, 64_000, 100) == Ok(&content));
+    }
+
+    #[test]
+    fn messages_do_not_know_each_other() {
+        let (mut deflater, mut inflater) = (Deflater::new(), Inflater::new());
+        let first = deflater.deflate(b"the same words").to_vec();
+        assert_eq!(deflater.deflate(b"the same words"), first);
+        for content in [noise(100_000), Vec::new(), vec![7; 50_000], noise(10)] {
+            let deflated = deflater.deflate(&content);
+            assert!(inflater.inflate(deflated, 100_000, 2_000) == Ok(&content));
+        }
+    }
+
+    #[test]
+    fn the_output_does_not_outgrow_its_bound() {
+        let bomb = Deflater::new().deflate(&vec![0; 10 << 20]).to_vec();
+        let check = |bytes_max, ratio, bound, expected| {
+            let mut inflater = Inflater::new();
+            assert_eq!(inflater.inflate(&bomb, bytes_max, ratio), Err(expected));
+            assert!(inflater.output.capacity() <= bound + 1, "{}", inflater.output.capacity());
+        };
+        check(0, 2_000, 0, ProtocolError::MessageTooBig);
+        check(100_000, 2_000, 100_000, ProtocolError::MessageTooBig);
+        check(1 << 20, 10, bomb.len() * 10, ProtocolError::InflateRatio);
+        check(1 << 20, 0, INFLATE_FREE_BYTES, ProtocolError::InflateRatio);
+    }
+
+    #[test]
+    fn a_big_message_does_not_keep_its_buffer() {
+        let (mut deflater, mut inflater) = (Deflater::new(), Inflater::new());
+        let big = deflater.deflate(&noise(1 << 20)).to_vec();
+        inflater.inflate(&big, 1 << 20, 1).expect("a whole message");
+        inflater.inflate(deflater.deflate(b"x"), 1 << 20, 1).expect("a whole message");
+        assert!(inflater.output.capacity() <= BUFFER_BYTES_KEPT);
+        assert!(deflater.output.capacity() <= BUFFER_BYTES_KEPT);
     }
 }

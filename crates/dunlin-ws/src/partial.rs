@@ -117,10 +117,10 @@ impl Partial {
             payload: Vec::new(),
             utf8: Utf8::default(),
         });
-        message.fragments += 1; // cannot overflow: it never passes the limit
-        if message.fragments > limits.message_fragments {
+        if message.fragments >= limits.message_fragments {
             return Err(ProtocolError::TooManyFragments);
         }
+        message.fragments += 1;
         limits.check_wire_bytes(message.compressed, message.payload.len(), header.length)?;
         if message.payload.is_empty() {
             message.payload.reserve_exact((header.length as usize).min(RESERVE_BYTES));
@@ -163,5 +163,47 @@ impl Partial {
         }
         let Message { kind, compressed, payload, .. } = message;
         Ok(Some(Whole::Message { kind, compressed, payload }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits =
+        Limits { message_bytes: 1 << 20, message_fragments: 1 << 20, inflate_ratio: 1 };
+
+    fn reserved(partial: &Partial) -> usize {
+        partial.message.as_ref().map_or(0, |message| message.payload.capacity())
+    }
+
+    #[test]
+    fn memory_follows_what_arrives_not_what_is_announced() {
+        let mut partial = Partial::default();
+        let mut head = *b"\x82\xFF\x00\x00\x00\x00\x00\x10\x00\x00mask";
+        partial.take(&LIMITS, false, &mut head).expect("a good header");
+        assert!(reserved(&partial) <= RESERVE_BYTES);
+        let mut arrived = 0;
+        while arrived < 1_000_000 {
+            let mut chunk = [0; 1400];
+            partial.take(&LIMITS, false, &mut chunk).expect("a part of the payload");
+            arrived += chunk.len();
+            assert!(reserved(&partial) <= (2 * arrived).max(RESERVE_BYTES));
+        }
+    }
+
+    #[test]
+    fn empty_fragments_reserve_nothing() {
+        let mut partial = Partial::default();
+        partial.take(&LIMITS, false, &mut b"\x02\x80mask".clone()).expect("a good frame");
+        for _ in 0..1000 {
+            partial.take(&LIMITS, false, &mut b"\x00\x80mask".clone()).expect("a good frame");
+        }
+        assert_eq!(reserved(&partial), 0);
+    }
+
+    #[test]
+    fn what_a_begun_message_costs_is_small() {
+        assert!(size_of::<Partial>() <= 160, "{}", size_of::<Partial>());
     }
 }

@@ -181,6 +181,26 @@ fn an_idle_decoder_is_small_and_holds_nothing() {
     }
 }
 
+/// If any byte were examined again with each fragment or read, these would take hours.
+#[test]
+fn a_mebibyte_in_single_bytes_costs_no_more_than_its_bytes() {
+    const BYTES: usize = 1 << 20;
+    let limits = Limits { message_bytes: BYTES, message_fragments: u32::MAX, ..LIMITS };
+    let payload = "é".repeat(BYTES / 2);
+    let expected = [text(&payload)];
+
+    let mut fragments = frame(0x01, b"");
+    payload.bytes().for_each(|byte| fragments.extend(frame(0x00, &[byte])));
+    fragments.extend(frame(0x80, b""));
+    let (seen, _) = decode(&[&fragments], limits, Compression::Off);
+    assert!(seen == expected, "one-byte fragments");
+
+    let whole = frame(0x81, payload.as_bytes());
+    let reads: Vec<&[u8]> = whole.chunks(1).collect();
+    let (seen, _) = decode(&reads, limits, Compression::Off);
+    assert!(seen == expected, "one-byte reads");
+}
+
 /// The payload of a compressed frame.
 fn deflated(payload: &[u8]) -> Vec<u8> {
     Deflater::new().deflate(payload).to_vec()
