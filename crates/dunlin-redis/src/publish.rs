@@ -1,7 +1,7 @@
 //! The publish link: one task that takes publishes from the queue, sends many with one write and
 //! hands out the answers. No timer makes the batches: while two are unanswered, publishes gather.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, future::pending, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use dunlin_core::{broker::ReplyTo, error::PublishError, interest::Interest};
@@ -18,6 +18,7 @@ use crate::{
         connection::{Connection, Ear},
         dial::Dialer,
         error::LinkError,
+        stopped,
         value::{Frame, Value},
     },
     metrics::{LinkLabel, LinkMetrics},
@@ -46,6 +47,15 @@ enum Gate {
     Open,
 }
 
+impl Gate {
+    fn opens_at(self) -> Option<Instant> {
+        match self {
+            Self::Opens(at) => Some(at),
+            Self::Shut | Self::Open => None,
+        }
+    }
+}
+
 impl PublishLink {
     pub(crate) fn new(
         dialer: Arc<Dialer>,
@@ -69,7 +79,7 @@ impl PublishLink {
             let address = self.dialer.to_string();
             tracing::warn!(address, link = "publish", "redis {lost}");
             connection = tokio::select! {
-                _ = self.stop.wait_for(|stop| *stop) => return,
+                () = stopped(&mut self.stop) => return,
                 never = self.queue.expire() => match never {},
                 connection = self.dialer.redial(&lost) => connection,
             };
@@ -89,7 +99,9 @@ impl PublishLink {
         let mut subscribed = self.metrics.health.watch_subscribed();
         let mut stop = self.stop.clone();
         let mut ends_at = None;
-        self.note_subscribed(*subscribed.borrow_and_update(), settle);
+        // Read on a line of its own: what follows must not happen under the lock of the watch.
+        let is_subscribed = *subscribed.borrow_and_update();
+        self.note_subscribed(is_subscribed, settle);
         loop {
             let takes = self.gate == Gate::Open && in_flight.has_room();
             if takes {
@@ -100,16 +112,15 @@ impl PublishLink {
             }
             let takes = self.gate == Gate::Open && in_flight.has_room();
             tokio::select! {
-                _ = stop.wait_for(|stop| *stop), if ends_at.is_none() => {
+                () = stopped(&mut stop), if ends_at.is_none() => {
                     ends_at = Some(Instant::now() + LAST_WAIT);
                 }
-                () = sleep_until(ends_at.unwrap_or_else(Instant::now)), if ends_at.is_some() => {
-                    return Ok(());
-                }
+                () = reach(ends_at) => return Ok(()),
                 _ = subscribed.changed() => {
-                    self.note_subscribed(*subscribed.borrow_and_update(), SETTLE);
+                    let is_subscribed = *subscribed.borrow_and_update();
+                    self.note_subscribed(is_subscribed, SETTLE);
                 }
-                () = opened(self.gate) => self.set_gate(Gate::Open),
+                () = reach(self.gate.opens_at()) => self.set_gate(Gate::Open),
                 () = self.queue.filled(), if takes => {}
                 never = self.queue.expire(), if !takes => match never {},
                 progress = connection.progress(Ear::Open) => {
@@ -182,10 +193,11 @@ impl Drop for PublishLink {
     }
 }
 
-async fn opened(gate: Gate) {
-    match gate {
-        Gate::Opens(at) => sleep_until(at).await,
-        Gate::Shut | Gate::Open => std::future::pending().await,
+/// Waits for a moment; for ever if there is none.
+async fn reach(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => pending().await,
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
         connection::{Connection, Ear},
         dial::Dialer,
         error::LinkError,
+        stopped,
         value::{Frame, Value},
     },
     metrics::{LinkLabel, LinkMetrics},
@@ -83,14 +84,15 @@ impl SubscribeLink {
         let mut stop = self.stop.clone();
         loop {
             let lost = tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => return self.mark_lost(),
+                // Still subscribed as far as the publish link can tell: its last publishes go out.
+                () = stopped(&mut stop) => return self.interest.lose(),
                 lost = self.attend(connection) => lost,
             };
             self.mark_lost();
             let address = self.dialer.to_string();
             tracing::warn!(address, link = "subscribe", "redis {lost}");
             connection = tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => return,
+                () = stopped(&mut stop) => return,
                 connection = self.dialer.redial(&lost) => connection,
             };
             self.metrics.reconnects.get_or_create(&LinkLabel::SUBSCRIBE).inc();

@@ -14,3 +14,11 @@ pub(crate) mod dial;
 pub(crate) mod reconnect;
 
 pub(crate) mod error;
+
+use tokio::sync::watch;
+
+/// Waits until whoever holds the other end says stop, or is gone. Cancel-safe.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // Only that it happened matters, not the guard that this returns.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
