@@ -25,7 +25,12 @@ mod fanout;
 mod idle;
 mod stall;
 
-use std::process::ExitCode;
+mod compare;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -50,18 +55,28 @@ enum Verb {
     Connect(connect::Args),
     /// Let some clients stop reading and see what the others notice
     Stall(stall::Args),
+    /// Run floor and Dunlin in turns and print the ratios as Markdown
+    Compare(compare::Args),
     /// One load process of several; `fanout --processes` starts it
     #[command(hide = true)]
     Part,
 }
 
-fn main() -> Result<ExitCode> {
-    match Cli::parse().verb {
+fn main() -> ExitCode {
+    dispatch(Cli::parse().verb).unwrap_or_else(|error| {
+        let _ = writeln!(io::stderr(), "error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn dispatch(verb: Verb) -> Result<ExitCode> {
+    match verb {
         Verb::Floor(args) => floor::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Fanout(args) => fanout::run(&args),
         Verb::Idle(args) => idle::run(&args),
         Verb::Connect(args) => connect::run(&args),
         Verb::Stall(args) => stall::run(&args),
+        Verb::Compare(args) => compare::run(&args),
         Verb::Part => part::serve().map(|()| ExitCode::SUCCESS),
     }
 }

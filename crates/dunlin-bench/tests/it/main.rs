@@ -4,5 +4,6 @@
 mod faulty;
 mod harness;
 
+mod compare;
 mod fanout;
 mod others;

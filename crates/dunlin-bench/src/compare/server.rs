@@ -1,0 +1,222 @@
+//! The programs a comparison starts: floor, Dunlin, redis-server. Each is killed when it is dropped,
+//! and all are when this process is told to end.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    iterator::Signals,
+    low_level::emulate_default_handler,
+};
+
+use crate::target::Target;
+
+/// Knows the programs and starts them.
+pub(super) struct Starter {
+    dunlin: PathBuf,
+    redis: PathBuf,
+    running: Running,
+}
+
+/// A started program; killed when dropped.
+pub(super) struct Server {
+    child: Child,
+    /// Where it listens.
+    pub(super) address: SocketAddr,
+    running: Running,
+}
+
+/// Process ids of what is running now.
+type Running = Arc<Mutex<Vec<u32>>>;
+
+impl Starter {
+    pub(super) fn new(dunlin: PathBuf, redis: PathBuf) -> Result<Self> {
+        let running = Running::default();
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+        let at_the_end = Arc::clone(&running);
+        thread::spawn(move || {
+            for signal in signals.forever() {
+                for &pid in at_the_end.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                    if let Some(pid) = pid.try_into().ok().and_then(Pid::from_raw) {
+                        let _ = kill_process(pid, Signal::KILL);
+                    }
+                }
+                let _ = emulate_default_handler(signal);
+            }
+        });
+        Ok(Self { dunlin, redis, running })
+    }
+
+    /// Starts a floor: this program.
+    pub(super) fn floor(&self, arguments: &[&str]) -> Result<Server> {
+        self.listening(Command::new(std::env::current_exe()?).arg("floor").args(arguments))
+    }
+
+    /// Starts a node with one shard on a free port.
+    pub(super) fn dunlin(&self, arguments: &[&str]) -> Result<Server> {
+        let mut command = Command::new(&self.dunlin);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--set", "shards=1"]);
+        self.listening(command.args(arguments))
+    }
+
+    /// Starts a Redis that keeps nothing on a free port; `None` when there is no such program.
+    pub(super) fn redis(&self) -> Result<Option<Server>> {
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let mut command = Command::new(&self.redis);
+        command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string()]);
+        command.args(["--save", "", "--appendonly", "no"]).stdout(Stdio::null());
+        let child = match command.spawn() {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            child => child.with_context(|| format!("cannot start {}", self.redis.display()))?,
+        };
+        let server = self.register(child, address);
+        let patience = Instant::now() + START_TIMEOUT;
+        while !answers_ping(address) {
+            if Instant::now() > patience {
+                bail!("redis-server does not answer on {address}");
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(Some(server))
+    }
+
+    /// Starts a program that says where it listens.
+    fn listening(&self, command: &mut Command) -> Result<Server> {
+        let program = command.get_program().to_string_lossy().into_owned();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {program}"))?;
+        let (sender, lines) = sync_channel(64);
+        if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
+            read_lines(stdout, sender.clone());
+            read_lines(stderr, sender);
+        }
+        // Registered before anything can fail, so that it is killed then.
+        let mut server = self.register(child, SocketAddr::from(([0; 4], 0)));
+        server.address =
+            wait_for_address(&lines).with_context(|| format!("{program} did not start"))?;
+        // It would block on a full pipe if nobody read on.
+        thread::spawn(move || lines.into_iter().for_each(drop));
+        Ok(server)
+    }
+
+    fn register(&self, child: Child, address: SocketAddr) -> Server {
+        let running = Arc::clone(&self.running);
+        running.lock().unwrap_or_else(PoisonError::into_inner).push(child.id());
+        Server { child, address, running }
+    }
+}
+
+impl Server {
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its `/ws`.
+    pub(super) fn target(&self) -> Target {
+        Target { address: self.address, host: self.address.to_string(), path: "/ws".to_owned() }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The lock is held until it is reaped: its id may belong to another process after that.
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        running.retain(|&pid| pid != self.child.id());
+    }
+}
+
+/// This machine in a few words.
+pub(super) fn machine() -> String {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpus
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map_or("unknown", |(_, model)| model.trim());
+    format!("{cores} cores ({model})")
+}
+
+fn read_lines(output: impl Read + Send + 'static, sender: SyncSender<String>) {
+    thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+}
+
+fn wait_for_address(lines: &Receiver<String>) -> Result<SocketAddr> {
+    let patience = Instant::now() + START_TIMEOUT;
+    let mut said = Vec::new();
+    while let Ok(line) = lines.recv_timeout(patience.saturating_duration_since(Instant::now())) {
+        if let Some(address) = address_in(&line) {
+            return Ok(address);
+        }
+        said.push(line);
+    }
+    bail!("it did not say where it listens; it said: {}", said.join("\n"))
+}
+
+/// The address in `… listening on http://127.0.0.1:8080 …`, however the line is decorated.
+fn address_in(line: &str) -> Option<SocketAddr> {
+    let (_, behind) = line.split_once("listening")?;
+    let (_, address) = behind.split_once("://")?;
+    let other = |letter: char| !letter.is_ascii_hexdigit() && !".:[]".contains(letter);
+    address[..address.find(other).unwrap_or(address.len())].parse().ok()
+}
+
+fn answers_ping(address: SocketAddr) -> bool {
+    let ask = || -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.write_all(b"PING\r\n")?;
+        let mut answer = [0; 7];
+        stream.read_exact(&mut answer)?;
+        Ok(&answer == b"+PONG\r\n")
+    };
+    ask().unwrap_or(false)
+}
+
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_found_in_any_decoration() {
+        let expected = "127.0.0.1:8080".parse().ok();
+        for line in [
+            "listening on ws://127.0.0.1:8080/ws",
+            "2026-01-01T00:00:00Z  INFO dunlin: listening on http://127.0.0.1:8080",
+            r#"{"level":"INFO","message":"listening on http://127.0.0.1:8080","node":"a"}"#,
+            r#"{"message":"listening","url":"http://127.0.0.1:8080"}"#,
+        ] {
+            assert_eq!(address_in(line), expected, "{line}");
+        }
+        assert_eq!(address_in("listening on http://[::1]:80/"), "[::1]:80".parse().ok());
+        assert_eq!(address_in("connected to redis://127.0.0.1:6379"), None);
+        assert_eq!(address_in("listening on http://somewhere"), None);
+    }
+}
