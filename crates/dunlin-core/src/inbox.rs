@@ -1,6 +1,12 @@
 //! A shard's inbox: what other threads hand to it, taken out all at once in one turn.
 
-use std::{mem, sync::Arc};
+use std::{
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -21,6 +27,8 @@ pub enum Notice {
 #[derive(Debug)]
 pub struct Inbox {
     queue: Mutex<Queue>,
+    /// Whether the queue is over a mark; kept beside it, to be asked before every read.
+    is_full: AtomicBool,
     filled: Notify,
     drained: Notify,
     publications_max: usize,
@@ -39,6 +47,7 @@ impl Inbox {
     pub fn new(limits: &Limits) -> Self {
         Self {
             queue: Mutex::default(),
+            is_full: AtomicBool::new(false),
             filled: Notify::new(),
             drained: Notify::new(),
             publications_max: limits.inbox_publications,
@@ -63,6 +72,9 @@ impl Inbox {
             let was_empty = queue.notices.is_empty();
             queue.notices.extend(notices);
             queue.bytes += bytes;
+            if queue.notices.len() >= self.publications_max || queue.bytes >= self.bytes_max {
+                self.is_full.store(true, Ordering::Release);
+            }
             was_empty
         };
         if was_empty {
@@ -83,10 +95,9 @@ impl Inbox {
         debug_assert!(turn.is_empty(), "a turn ends before the next is taken");
         let was_full = {
             let mut queue = self.queue.lock();
-            let was_full = self.is_over(&queue);
             mem::swap(&mut queue.notices, turn);
             queue.bytes = 0;
-            was_full
+            self.is_full.swap(false, Ordering::AcqRel)
         };
         if was_full {
             self.drained.notify_waiters();
@@ -95,7 +106,7 @@ impl Inbox {
 
     /// Whether more may be pushed now.
     pub fn has_room(&self) -> bool {
-        !self.is_over(&self.queue.lock())
+        !self.is_full.load(Ordering::Acquire)
     }
 
     /// Waits until more may be pushed. Cancel-safe.
@@ -107,10 +118,6 @@ impl Inbox {
             }
             drained.await;
         }
-    }
-
-    fn is_over(&self, queue: &Queue) -> bool {
-        queue.notices.len() >= self.publications_max || queue.bytes >= self.bytes_max
     }
 }
 
@@ -151,7 +158,7 @@ mod tests {
         turn.clear();
         inbox.take(&mut turn);
         let [Notice::Publication(last)] = &turn[..] else { panic!("{turn:?}") };
-        assert_eq!(&last.data()[..], b"4");
+        assert_eq!(last.data(), b"4");
     }
 
     #[tokio::test]

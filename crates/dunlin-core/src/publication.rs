@@ -34,15 +34,38 @@ impl Format {
 pub struct Publication {
     channel: ChannelName,
     kind: Kind,
-    data: Bytes,
+    payload: Payload,
     frames: [OnceLock<Bytes>; Format::ALL.len()],
 }
 
+/// Where the payload is.
+enum Payload {
+    /// By itself.
+    Alone(Bytes),
+    /// At the end of the plain frame, from this byte on: one buffer and no copy serve both.
+    InPlainFrame(usize),
+}
+
 impl Publication {
-    /// A publication that nobody has seen yet.
+    /// A publication of `data`, without any frame yet.
     #[must_use]
     pub fn new(channel: ChannelName, kind: Kind, data: Bytes) -> Self {
-        Self { channel, kind, data, frames: [const { OnceLock::new() }; Format::ALL.len()] }
+        let frames = [const { OnceLock::new() }; Format::ALL.len()];
+        Self { channel, kind, payload: Payload::Alone(data), frames }
+    }
+
+    /// A publication whose frame in [`Format::Plain`] is made already and ends with its payload,
+    /// from byte `payload_start` on.
+    #[must_use]
+    pub fn with_plain_frame(
+        channel: ChannelName,
+        kind: Kind,
+        frame: Bytes,
+        payload_start: usize,
+    ) -> Self {
+        let mut frames = [const { OnceLock::new() }; Format::ALL.len()];
+        frames[Format::Plain as usize] = OnceLock::from(frame);
+        Self { channel, kind, payload: Payload::InPlainFrame(payload_start), frames }
     }
 
     /// The channel it is published to.
@@ -59,8 +82,14 @@ impl Publication {
 
     /// The payload, byte for byte as it was published.
     #[must_use]
-    pub fn data(&self) -> &Bytes {
-        &self.data
+    pub fn data(&self) -> &[u8] {
+        match &self.payload {
+            Payload::Alone(data) => data,
+            Payload::InPlainFrame(start) => {
+                let frame = self.frames[Format::Plain as usize].get();
+                frame.map_or(&[], |frame| &frame[*start..])
+            }
+        }
     }
 
     /// The wire frame in `format`: encoded by whoever asks first, shared by all others on this
@@ -76,7 +105,7 @@ impl fmt::Debug for Publication {
         f.debug_struct("Publication")
             .field("channel", &self.channel)
             .field("kind", &self.kind)
-            .field("bytes", &self.data.len())
+            .field("bytes", &self.data().len())
             .finish_non_exhaustive()
     }
 }
@@ -89,10 +118,20 @@ mod tests {
     fn a_frame_is_encoded_once_per_format() {
         let channel = ChannelName::new("c").unwrap();
         let publication = Publication::new(channel, Kind::Text, Bytes::from_static(b"hi"));
-        let first = publication.frame(Format::Plain, |p| p.data().clone()).clone();
+        let first = publication.frame(Format::Plain, |p| Bytes::copy_from_slice(p.data())).clone();
         let again = publication.frame(Format::Plain, |_| unreachable!("encoded already"));
         assert_eq!(first, again);
         let other = publication.frame(Format::PlainDeflated, |_| Bytes::from_static(b"z"));
         assert_eq!(&other[..], b"z");
+    }
+
+    #[test]
+    fn a_payload_can_live_in_its_frame() {
+        let channel = ChannelName::new("c").unwrap();
+        let frame = Bytes::from_static(b"\x81\x02hi");
+        let publication = Publication::with_plain_frame(channel, Kind::Text, frame, 2);
+        assert_eq!(publication.data(), b"hi");
+        let frame = publication.frame(Format::Plain, |_| unreachable!("made already"));
+        assert_eq!(&frame[..], b"\x81\x02hi");
     }
 }

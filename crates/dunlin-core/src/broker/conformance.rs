@@ -65,7 +65,7 @@ impl Flock {
             let channel = name(&format!("ack-{round}"));
             self.join(&channel, 0).await;
             self.publish(&channel, Kind::Text, b"first").await;
-            assert_eq!(self.receive(0, 1).await[0].data()[..], b"first"[..]);
+            assert_eq!(self.receive(0, 1).await[0].data(), b"first");
         }
     }
 
@@ -85,7 +85,7 @@ impl Flock {
         }
         let received = self.receive(0, payloads.len()).await;
         for (publication, (kind, data)) in received.iter().zip(payloads) {
-            assert_eq!((publication.kind(), &publication.data()[..]), (kind, data));
+            assert_eq!((publication.kind(), publication.data()), (kind, data));
         }
     }
 
@@ -110,7 +110,7 @@ impl Flock {
         tokio::join!(publish(0), publish(1), publish(2));
         let (left, right) = (self.receive(0, 600).await, self.receive(1, 600).await);
         let texts = |all: &[Arc<Publication>]| -> Vec<Bytes> {
-            all.iter().map(|publication| publication.data().clone()).collect()
+            all.iter().map(|publication| Bytes::copy_from_slice(publication.data())).collect()
         };
         assert_eq!(texts(&left), texts(&right), "both shards see one order");
         for publisher in 0..3 {
@@ -126,7 +126,7 @@ impl Flock {
         self.join(&wanted, 0).await;
         self.publish(&other, Kind::Text, b"for nobody").await;
         self.publish(&wanted, Kind::Text, b"for shard 0").await;
-        assert_eq!(self.receive(0, 1).await[0].data()[..], b"for shard 0"[..]);
+        assert_eq!(self.receive(0, 1).await[0].data(), b"for shard 0");
         let mut turn = Vec::new();
         self.inboxes[1].take(&mut turn);
         assert!(turn.is_empty(), "{turn:?}");

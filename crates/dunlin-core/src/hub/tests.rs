@@ -56,10 +56,8 @@ fn publications_of_a_channel_form_one_run_in_order() {
         let all =
             [publication(1, "a"), publication(2, "x"), publication(3, "?"), publication(1, "b")];
         let runs = turn.gather(&mut hub, all);
-        let texts: Vec<Vec<&[u8]>> = runs
-            .iter()
-            .map(|run| run.publications.iter().map(|p| &p.data()[..]).collect())
-            .collect();
+        let texts: Vec<Vec<&[u8]>> =
+            runs.iter().map(|run| run.publications.iter().map(|p| p.data()).collect()).collect();
         assert_eq!(texts, [vec![&b"a"[..], b"b"], vec![b"x"]]);
     }
 }

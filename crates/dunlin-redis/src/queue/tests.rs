@@ -33,8 +33,8 @@ async fn what_exceeds_a_bound_is_refused_at_once_and_the_rest_keeps_its_order() 
     let mut batch = Vec::new();
     queue.take(&mut batch, 2, 1000);
     queue.take(&mut batch, 10, 1000);
-    let texts: Vec<_> = batch.iter().map(|w| w.publication.data().clone()).collect();
-    assert_eq!(texts, ["a", "b", "c"]);
+    let texts: Vec<_> = batch.iter().map(|w| w.publication.data()).collect();
+    assert_eq!(texts, [b"a", b"b", b"c"]);
     assert!(![a, b, c].into_iter().any(refused));
     assert_eq!(queue.metrics.publishes_refused.get(), 1);
 
