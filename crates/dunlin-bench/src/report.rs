@@ -165,7 +165,8 @@ impl Report {
 }
 
 impl Verified {
-    fn is_clean(&self) -> bool {
+    /// Whether every delivery came once, in order, where it belongs.
+    pub(crate) fn is_clean(&self) -> bool {
         let Self { lost, duplicated, out_of_order, misrouted, foreign, .. } = *self;
         lost + duplicated + out_of_order + misrouted + foreign == 0 && !self.orders_differ
     }

@@ -22,10 +22,10 @@ pub(crate) struct Target {
 #[derive(clap::Args)]
 pub(crate) struct Servers {
     /// Server to connect to (ws://host:port/path); repeat to spread connections over several
-    #[arg(long = "url", required = true)]
+    #[arg(long = "url", value_name = "URL", required = true)]
     pub(crate) urls: Vec<Target>,
     /// Server process to watch (CPU, memory); repeat for several
-    #[arg(long = "pid")]
+    #[arg(long = "pid", value_name = "PID")]
     pub(crate) pids: Vec<u32>,
 }
 

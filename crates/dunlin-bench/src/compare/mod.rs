@@ -20,16 +20,16 @@ use self::{scale::Scale, server::Starter, table::Section};
 /// Arguments of `dunlin-bench compare`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Connections in the fan-out rows
+    /// Connections in the fan-out rows [default: 1000,5000]
     #[arg(long, value_delimiter = ',')]
     connections: Vec<usize>,
-    /// Windows in the fan-out rows
+    /// Windows in the fan-out rows [default: 1,4,32]
     #[arg(long, value_delimiter = ',')]
     windows: Vec<u32>,
-    /// Seconds to measure in each fan-out run
+    /// Seconds to measure in each fan-out run [default: 5]
     #[arg(long)]
     seconds: Option<f64>,
-    /// Turns of floor and Dunlin per row; medians are reported
+    /// Turns of floor and Dunlin per row; medians are reported [default: 3]
     #[arg(long)]
     rounds: Option<usize>,
     /// The server [default: the `dunlin` beside this program]
@@ -39,7 +39,7 @@ pub(crate) struct Args {
     #[arg(long, default_value = "redis-server")]
     redis_server: PathBuf,
     /// Run only this group of rows; repeatable
-    #[arg(long = "only", value_enum)]
+    #[arg(long = "only", value_name = "GROUP", value_enum)]
     only: Vec<Group>,
     /// A smoke run of some seconds; its figures mean nothing
     #[arg(long)]

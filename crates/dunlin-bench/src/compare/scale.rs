@@ -60,8 +60,9 @@ impl Scale {
             idle_seconds: 1.0,
             storm_connections: 1000,
             stall_connections: 100,
-            stall_messages: 500,
-            stall_rate: 500.0,
+            // More than the kernel's buffers and the backlog hold, or nobody would be stalled.
+            stall_messages: 8000,
+            stall_rate: 2000.0,
         }
     }
 }

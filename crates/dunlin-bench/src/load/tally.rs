@@ -74,3 +74,23 @@ impl Tally {
         self.lost == 0 && (0..channels).any(differs)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_with_different_orders_disagree_unless_one_has_no_subscriber_there() {
+        let cases = [
+            (vec![Some(1), Some(2)], vec![Some(1), Some(2)], false),
+            (vec![Some(1), Some(2)], vec![Some(1), None], false),
+            (vec![Some(1), Some(2)], vec![Some(1), Some(3)], true),
+            (vec![None, Some(2)], vec![Some(1), None], false),
+        ];
+        for (first, second, expected) in cases {
+            let mut tally = Tally { orders: vec![first.clone()], ..Tally::default() };
+            tally.add(Tally { orders: vec![second.clone()], ..Tally::default() });
+            assert_eq!(tally.orders_differ(), expected, "{first:?} {second:?}");
+        }
+    }
+}

@@ -99,6 +99,20 @@ fn each_fault_of_a_server_is_reported_as_what_it_is() {
 }
 
 #[test]
+fn closed_connections_and_losses_can_be_allowed_apart() {
+    for (fault, flag, allowed) in [
+        (Fault::HangUp, "--allow-closed", true),
+        (Fault::Drop, "--allow-closed", false),
+        (Fault::Drop, "--allow-loss", true),
+    ] {
+        let url = format!("ws://{}/ws", faulty::serve(4, fault));
+        let arguments = ["fanout", "--url", &url, "--connections", "4", "--window", "3", flag];
+        let (success, report) = report(&[&arguments[..], &SHORT].concat());
+        assert_eq!(success, allowed, "{fault:?} {flag}: {report:#}");
+    }
+}
+
+#[test]
 fn a_server_that_is_not_there_is_said_to_be_not_there() {
     let output = bench().args(["fanout", "--url", "ws://127.0.0.1:1/ws"]).output().unwrap();
     let message = String::from_utf8(output.stderr).unwrap();
