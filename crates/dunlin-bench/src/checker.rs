@@ -1,5 +1,6 @@
-//! Judges every delivery: lost, twice, out of order, or right. One agreed order per channel is built
-//! from what subscribers see; a right delivery costs one comparison at the subscriber's place in it.
+//! Judges every delivery: lost, twice, out of order, or right. One agreed order per channel is
+//! built from what subscribers see; a right delivery costs one comparison at the subscriber's
+//! place in it.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! epoll as this crate needs it: level-triggered, numbered, with a deadline exact to the microsecond.
+//! epoll as this crate needs it: level-triggered, numbered, with a deadline in nanoseconds.
 
 use std::os::fd::{AsFd, OwnedFd};
 

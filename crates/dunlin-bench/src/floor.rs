@@ -1,5 +1,5 @@
 //! The floor: the least a WebSocket fan-out can do. One thread, one `recv` per readable client, one
-//! `send` per client per turn, nothing else. It trusts its clients: they are our own load generator.
+//! `send` per client per turn, nothing else. It trusts its clients: our own load generator.
 
 use std::{
     collections::HashMap,

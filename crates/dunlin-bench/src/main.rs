@@ -1,5 +1,5 @@
-//! `dunlin-bench`: how close to the floor? A load generator that checks every delivery, the smallest
-//! possible fan-out server to compare with, and the comparison.
+//! `dunlin-bench`: how close to the floor? A load generator that checks every delivery, the
+//! smallest possible fan-out server to compare with, and the comparison.
 
 mod clock;
 mod epoll;

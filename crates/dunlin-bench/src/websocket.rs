@@ -1,5 +1,5 @@
-//! As much of RFC 6455 as a load generator and the floor need: the accept key, frame headers, masks.
-//! Written apart from dunlin-ws on purpose: a yardstick must not share the measured code's mistakes.
+//! As much of RFC 6455 as a load generator and the floor need: accept key, frame headers, masks.
+//! Apart from dunlin-ws on purpose: a yardstick must not share the measured code's mistakes.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use sha1::{Digest, Sha1};

@@ -89,8 +89,8 @@ pub(super) fn stall(starter: &Starter, scale: &Scale) -> Result<Section> {
     let (connections, messages) = (scale.stall_connections, scale.stall_messages);
     let stalled = (connections / 100).max(1);
     let title = format!(
-        "Stalled readers: {stalled} of {connections} stop reading while {messages} messages of 1 KiB \
-         flow, {} per second",
+        "Stalled readers: {stalled} of {connections} stop reading while {messages} messages of \
+         1 KiB flow, {} per second",
         scale.stall_rate
     );
     let mut section = Section::new(

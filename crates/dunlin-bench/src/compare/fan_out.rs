@@ -44,7 +44,7 @@ pub(super) fn one_node(starter: &Starter, scale: &Scale) -> Result<Section> {
 pub(super) fn two_nodes(starter: &Starter, scale: &Scale) -> Result<Section> {
     let connections = scale.node_connections;
     let title = format!(
-        "Two nodes over Redis: one channel, {connections} connections and the publishers over both, \
+        "Two nodes over Redis: one channel, {connections} connections and publishers over both, \
          128 bytes; CPU of both nodes"
     );
     let mut section = Section::new(title, &FAN_OUT);
@@ -79,8 +79,8 @@ pub(super) fn two_nodes(starter: &Starter, scale: &Scale) -> Result<Section> {
 pub(super) fn many_channels(starter: &Starter, scale: &Scale) -> Result<Section> {
     let connections = scale.channels as usize * 2;
     let title = format!(
-        "Many small channels: {connections} connections on {} channels, one message of 128 bytes in \
-         flight on each",
+        "Many small channels: {connections} connections on {} channels, one message of 128 bytes \
+         in flight on each",
         scale.channels
     );
     let mut section = Section::new(title, &CHANNELS);

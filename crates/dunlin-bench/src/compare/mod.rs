@@ -1,5 +1,5 @@
-//! `dunlin-bench compare`: floor and Dunlin in turns on this machine, as tables for the README. Each
-//! row is judged by the bar the project has set itself.
+//! `dunlin-bench compare`: floor and Dunlin in turns on this machine, as tables for the README.
+//! Each row is judged by the bar the project has set itself.
 
 mod clients;
 mod fan_out;

@@ -1,5 +1,5 @@
-//! The programs a comparison starts: floor, Dunlin, redis-server. Each is killed when it is dropped,
-//! and all are when this process is told to end.
+//! The programs a comparison starts: floor, Dunlin, redis-server. Each is killed when it is
+//! dropped, and all are when this process is told to end.
 
 use std::{
     fs,

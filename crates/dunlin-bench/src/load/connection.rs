@@ -1,4 +1,5 @@
-//! One client connection: reads frames out of the shared buffer, answers pings, keeps what is cut off.
+//! One client connection: reads frames out of the shared buffer, answers pings, keeps what is
+//! cut off.
 
 use std::{fmt, os::fd::OwnedFd};
 
