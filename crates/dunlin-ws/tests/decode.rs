@@ -311,7 +311,9 @@ proptest! {
             let wire = if compressed { deflated(&payload) } else { payload.clone() };
             let first = if is_text { 1 } else { 2 } | if compressed { 0x40 } else { 0 };
             match cut.map(|cut| wire.split_at(cut.index(wire.len() + 1))) {
-                Some((start, end)) => bytes.extend([frame(first, start), frame(0x80, end)].concat()),
+                Some((start, end)) => {
+                    bytes.extend([frame(first, start), frame(0x80, end)].concat());
+                }
                 None => bytes.extend(frame(first | 0x80, &wire)),
             }
             sent.push(Seen::Message(kind, payload));
