@@ -145,6 +145,7 @@ fn sizes_are_refused_before_the_payload_arrives() {
     let key = vec![0; 4];
     check_fails(&[head(0x82, 1001), key.clone()], ProtocolError::MessageTooBig);
     check_fails(&[head(0x82, u64::MAX >> 1), key.clone()], ProtocolError::MessageTooBig);
+    check_fails(&[frame(0x82, &[0; 1001])], ProtocolError::MessageTooBig);
     let most = frame(0x02, &[0; 999]);
     check_fails(&[most.clone(), head(0x00, 2), key.clone()], ProtocolError::MessageTooBig);
     check_fails(&[most.clone(), head(0x00, u64::MAX >> 1), key], ProtocolError::MessageTooBig);
