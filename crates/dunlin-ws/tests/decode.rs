@@ -222,6 +222,8 @@ fn compressed_messages() {
     on(&[frame(0x41, &hello[..3]), frame(0x80, &hello[3..])], &[text("Hello")]);
     on(&[frame(0xC1, b"\x00\x05\x00\xFA\xFFHello\x00")], &[text("Hello")]);
     on(&[frame(0xC1, b"\xF3\x48\xCD\xC9\xC9\x07\x00\x00")], &[text("Hello")]);
+    let final_then_more = [&[0xF3], &hello[1..], &hello].concat();
+    on(&[frame(0xC1, &final_then_more)], &[text("HelloHello")]);
     let blocks = b"\xF2\x48\x05\x00\x00\x00\xFF\xFF\xCA\xC9\xC9\x07\x00";
     on(&[frame(0xC1, blocks)], &[text("Hello")]);
 }
@@ -236,6 +238,8 @@ fn errors_of_compressed_messages() {
     fails(&[frame(0xC1, b"")], E::BrokenDeflate);
     let hello = deflated(b"Hello");
     fails(&[frame(0xC1, &hello[..hello.len() - 2])], E::BrokenDeflate);
+    let cut_in_stored_block = b"\x00\x64\x00\x9B\xFFcontent";
+    fails(&[frame(0xC1, cut_in_stored_block)], E::BrokenDeflate);
     fails(&[frame(0xC1, &deflated(b"\xFF"))], E::NotUtf8);
     fails(&[frame(0xC2, &deflated(&[0; 1001]))], E::MessageTooBig);
     let whole = Seen::Message(MessageKind::Binary, vec![0; 1000]);
