@@ -163,6 +163,7 @@ impl Inflater {
                     if *written < end && input.is_empty() {
                         return Ok(status);
                     }
+                    // No progress in spite of room: should not be, and must not loop.
                     if *written < end && consumed == 0 {
                         return Err(ProtocolError::BrokenDeflate);
                     }
