@@ -137,7 +137,9 @@ impl Health {
     }
 
     pub(crate) fn set_subscribed(&self, is_subscribed: bool) {
-        self.subscribed.send_replace(is_subscribed);
+        // Who watches takes every notice for a loss and a return.
+        self.subscribed
+            .send_if_modified(|was| std::mem::replace(was, is_subscribed) != is_subscribed);
         self.note_status();
     }
 
