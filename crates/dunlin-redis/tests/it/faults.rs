@@ -1,0 +1,286 @@
+//! Redis dies, freezes, pauses, cuts links and denies: what the broker promises then.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use dunlin_core::{
+    broker::{Broker, BrokerStatus, ReplyTo},
+    error::{BrokerLost, PublishError},
+    interest::Wish,
+    publication::{Kind, Publication},
+};
+use dunlin_redis::{broker::Settings, queue::QueueBounds};
+use rustix::process::Signal;
+use tokio::{sync::oneshot, time::sleep};
+
+use crate::{
+    node::{Node, Outcome, ended, name},
+    server::{RedisServer, wait_until},
+};
+
+fn unless_blocked(what: &str, is_so: impl FnMut() -> bool) {
+    tokio::task::block_in_place(|| wait_until(what, is_so));
+}
+
+/// Publishes numbers, one every millisecond, until told to stop.
+async fn publish_numbers(node: Arc<Node>, mut stop: oneshot::Receiver<()>) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    while stop.try_recv().is_err() {
+        let text = outcomes.len().to_string();
+        outcomes.push(node.publish("numbers", Kind::Text, text.as_bytes()));
+        sleep(Duration::from_millis(1)).await;
+    }
+    outcomes
+}
+
+/// No publish is dropped in silence: accepted ones arrive once and in order, refused ones never, and
+/// of the unknown ones each at most once.
+async fn check_numbers(outcomes: Vec<Outcome>, received: &[Bytes]) -> BTreeMap<String, usize> {
+    let mut summary = BTreeMap::new();
+    let mut expected = received.iter().peekable();
+    for (number, outcome) in outcomes.into_iter().enumerate() {
+        let outcome = ended(outcome).await;
+        let text = Bytes::from(number.to_string());
+        let arrived = expected.next_if(|received| **received == text).is_some();
+        match outcome {
+            Ok(()) => assert!(arrived, "{number} was accepted and did not arrive"),
+            Err(PublishError::Unknown) => {}
+            Err(error) => assert!(!arrived, "{number} arrived: {error}"),
+        }
+        *summary.entry(format!("{outcome:?}")).or_default() += 1;
+    }
+    assert_eq!(expected.next(), None, "nothing comes twice or out of order");
+    summary
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_under_load_loses_nothing_in_silence() {
+    for down in [Duration::ZERO, Duration::from_millis(700)] {
+        let mut server = RedisServer::start();
+        let publisher = Arc::new(Node::start(&server).await);
+        let listener = Arc::new(Node::start(&server).await);
+        publisher.join("numbers").await;
+        listener.join("numbers").await;
+        let (stop, stopped) = oneshot::channel();
+        let publishing = tokio::spawn(publish_numbers(Arc::clone(&publisher), stopped));
+        sleep(Duration::from_millis(200)).await;
+        tokio::task::block_in_place(|| server.crash());
+        publisher.wait_for(BrokerStatus::Lost);
+        sleep(down).await;
+        tokio::task::block_in_place(|| server.run());
+        let back = Instant::now();
+        let before = publisher.metrics.publishes_accepted.get();
+        unless_blocked("publishes flow again", || {
+            publisher.metrics.publishes_accepted.get() > before
+        });
+        assert!(back.elapsed() < Duration::from_secs(1), "{:?}", back.elapsed());
+        sleep(Duration::from_millis(200)).await;
+        stop.send(()).unwrap();
+        let outcomes = publishing.await.unwrap();
+        let last = ended(publisher.publish("numbers", Kind::Text, b"end")).await;
+        assert_eq!(last, Ok(()));
+        let mut copies = Vec::new();
+        for node in [&publisher, &listener] {
+            let mut received = Vec::new();
+            while received.last() != Some(&Bytes::from("end")) {
+                node.inbox.filled().await;
+                received.extend(node.take().iter().map(|publication| publication.data().clone()));
+            }
+            received.pop();
+            copies.push(received);
+        }
+        assert_eq!(copies[0], copies[1], "both nodes got the same");
+        let summary = check_numbers(outcomes, &copies[0]).await;
+        assert!(summary["Ok(())"] > 150, "{summary:?}");
+        assert!(publisher.metrics.publishes_refused.get() == 0, "they could all wait: {summary:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_links_are_made_again() {
+    let server = RedisServer::start();
+    let node = Node::start(&server).await;
+    node.join("a").await;
+    node.join("b").await;
+    for kind in ["pubsub", "normal"] {
+        let _: u32 = server.run_command(&[b"CLIENT", b"KILL", b"TYPE", kind.as_bytes()]);
+        node.wait_for(BrokerStatus::Lost);
+        node.wait_for(BrokerStatus::Ready);
+        for channel in ["a", "b", "c"] {
+            node.join(channel).await;
+            node.say(channel, channel).await;
+        }
+        assert_eq!(node.receive_texts(3).await, ["a", "b", "c"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_waits_for_a_subscription_is_told_of_the_loss() {
+    let mut server = RedisServer::start();
+    let node = Node::start(&server).await;
+    server.signal(Signal::STOP);
+    let Wish::Pending(answer) = node.wish("chat") else { panic!("granted by a frozen server") };
+    sleep(Duration::from_millis(100)).await;
+    tokio::task::block_in_place(|| server.crash());
+    assert_eq!(answer.granted().await, Err(BrokerLost));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_fills_the_queue_to_its_bounds_and_not_beyond() {
+    let mut server = RedisServer::start();
+    let queue = QueueBounds { publishes: 50, bytes: 1 << 20, age: Duration::from_millis(500) };
+    let settings = Settings { queue, ..Settings::new(server.url()) };
+    let node = Node::start_with(settings, 1000).await.unwrap();
+    tokio::task::block_in_place(|| server.crash());
+    node.wait_for(BrokerStatus::Lost);
+    // Both links must have noticed, else publishes are still written to a dead socket.
+    sleep(Duration::from_millis(100)).await;
+
+    let start = Instant::now();
+    let mut waiting: Vec<_> = (0..60).map(|_| node.publish("c", Kind::Text, b"x")).collect();
+    for beyond in waiting.split_off(50) {
+        assert_eq!(ended(beyond).await, Err(PublishError::Refused));
+    }
+    assert!(start.elapsed() < Duration::from_millis(400), "refused at once");
+    for expired in waiting {
+        assert_eq!(ended(expired).await, Err(PublishError::Refused));
+    }
+    let waited = start.elapsed();
+    assert!(waited >= Duration::from_millis(500) && waited < Duration::from_secs(2), "{waited:?}");
+    assert_eq!(node.metrics.publishes_refused.get(), 60);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_server_makes_publishers_wait() {
+    let server = RedisServer::start();
+    let node = Node::start(&server).await;
+    node.join("chat").await;
+    let _: String = server.run_command(&[b"CLIENT", b"PAUSE", b"1500", b"WRITE"]);
+    let mut outcomes = Vec::new();
+    while node.broker.has_room() {
+        outcomes.push(node.publish("chat", Kind::Text, outcomes.len().to_string().as_bytes()));
+        assert!(outcomes.len() <= 10_000, "a publisher is never made to wait");
+        tokio::task::yield_now().await;
+    }
+    node.broker.room().await;
+    let count = outcomes.len();
+    let received = node.receive_texts(count).await;
+    assert!(received.into_iter().eq((0..count).map(|number| number.to_string())));
+    for outcome in outcomes {
+        assert_eq!(ended(outcome).await, Ok(()));
+    }
+}
+
+/// What was written to a frozen server is unknown, not repeated; the ping finds out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_server_counts_as_lost_after_five_seconds() {
+    let server = RedisServer::start();
+    let node = Node::start(&server).await;
+    node.join("chat").await;
+    node.say("chat", "before").await;
+    assert_eq!(node.receive_texts(1).await, ["before"]);
+    server.signal(Signal::STOP);
+    let start = Instant::now();
+    let unknown = node.publish("chat", Kind::Text, b"unknown");
+    node.wait_for(BrokerStatus::Lost);
+    let noticed = start.elapsed();
+    assert!(noticed > Duration::from_secs(3) && noticed < Duration::from_secs(7), "{noticed:?}");
+    assert_eq!(ended(unknown).await, Err(PublishError::Unknown));
+    server.signal(Signal::CONT);
+    node.wait_for(BrokerStatus::Ready);
+    node.say("chat", "after").await;
+    // The frozen server reads what the dead link had sent, so it happened: once, and heard or not.
+    let mut texts = Vec::new();
+    while texts.last() != Some(&Bytes::from("after")) {
+        node.inbox.filled().await;
+        texts.extend(node.take().iter().map(|publication| publication.data().clone()));
+    }
+    assert!(texts == ["after"] || texts == ["unknown", "after"], "{texts:?}");
+}
+
+/// A node that does not take what arrives stops reading; Redis keeps the rest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_node_is_bounded_and_loses_nothing_while_redis_bears_it() {
+    const COUNT: usize = 20_000;
+    let server = RedisServer::start();
+    let node = Node::start_with(Settings::new(server.url()), 10).await.unwrap();
+    node.join("flood").await;
+    let mut connection = server.client().get_connection().unwrap();
+    let mut pipeline = redis::pipe();
+    for number in 0..COUNT {
+        pipeline.cmd("PUBLISH").arg("dunlin:flood").arg(format!("{number:01000}")).ignore();
+    }
+    pipeline.exec(&mut connection).unwrap();
+    let mut seen = 0;
+    let mut largest_turn = 0;
+    // Longer than the silence that would count as death, if the node were listening.
+    sleep(Duration::from_millis(6500)).await;
+    assert_eq!(node.broker.status(), BrokerStatus::Ready);
+    while seen < COUNT {
+        node.inbox.filled().await;
+        let turn = node.take();
+        largest_turn = largest_turn.max(turn.len());
+        for publication in turn {
+            assert_eq!(publication.data(), format!("{seen:01000}").as_bytes());
+            seen += 1;
+        }
+    }
+    assert!(largest_turn < 500, "{largest_turn} publications waited");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_that_redis_denies_hurts_no_other() {
+    let server = RedisServer::start();
+    let rules = [&b"ACL"[..], b"SETUSER", b"ann", b"on", b">pass", b"+@all", b"&dunlin:ok*"];
+    let _: String = server.run_command(&rules);
+    let url = format!("redis+unix://ann:pass@{}", server.socket().display());
+    let node = Node::start_with(Settings::new(url.parse().unwrap()), 1000).await.unwrap();
+    let denied = node.wish("denied");
+    for number in 0..20 {
+        node.join(&format!("ok{number}")).await;
+    }
+    node.say("ok7", "hi").await;
+    assert_eq!(node.receive_texts(1).await, ["hi"]);
+    let rejected = node.publish("denied", Kind::Text, b"hi");
+    assert_eq!(ended(rejected).await, Err(PublishError::Rejected));
+    assert_eq!(node.metrics.subscribes_refused.get(), 1);
+    assert_eq!(node.broker.status(), BrokerStatus::Ready);
+    drop(denied);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_sends_what_was_published_and_answers_everyone() {
+    let server = RedisServer::start();
+    let (leaving, staying) = (Node::start(&server).await, Node::start(&server).await);
+    staying.join("chat").await;
+    let outcomes: Vec<_> = (0..1000)
+        .map(|number: usize| leaving.publish("chat", Kind::Text, number.to_string().as_bytes()))
+        .collect();
+    leaving.broker.shutdown().await;
+    for outcome in outcomes {
+        assert_eq!(ended(outcome).await, Ok(()));
+    }
+    assert_eq!(staying.receive(1000).await.len(), 1000);
+    let late = leaving.publish("chat", Kind::Text, b"late");
+    assert_eq!(ended(late).await, Err(PublishError::Refused));
+    assert_eq!(leaving.broker.status(), BrokerStatus::Lost);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dropping_the_broker_ends_its_links() {
+    let server = RedisServer::start();
+    let node = Node::start(&server).await;
+    let (reply, outcome) = oneshot::channel();
+    let publication = Publication::new(name("c"), Kind::Text, Bytes::new());
+    node.broker.publish(publication, ReplyTo::Caller(reply));
+    drop(node.broker);
+    assert!(ended(outcome).await.is_ok());
+    unless_blocked("redis has lost both links", || {
+        let clients: String = server.run_command(&[b"CLIENT", b"LIST"]);
+        !clients.contains("name=dunlin")
+    });
+}

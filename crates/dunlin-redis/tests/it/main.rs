@@ -1,0 +1,9 @@
+//! The broker against real Redis servers, whole and broken.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod faults;
+mod messages;
+mod node;
+mod server;
+mod start;

@@ -1,0 +1,201 @@
+//! What is published comes back, to every node and to programs that know nothing of Dunlin.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use dunlin_core::{
+    broker::{Broker, conformance},
+    ids::ShardId,
+    interest::Wish,
+    limits::LINGER,
+    publication::Kind,
+};
+use dunlin_redis::{
+    broker::{RedisBroker, Settings},
+    metrics::LinkMetrics,
+};
+
+use crate::{
+    node::{Node, ended, name},
+    server::{RedisServer, wait_until},
+};
+
+#[tokio::test]
+async fn it_conforms() {
+    let server = RedisServer::start();
+    conformance::run(|interest| async {
+        let settings = Settings::new(server.url());
+        let broker = RedisBroker::start(settings, interest, LinkMetrics::default()).await.unwrap();
+        broker as Arc<dyn Broker>
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_redis_client_can_talk_and_listen() {
+    let server = RedisServer::start();
+    let node = Node::start(&server).await;
+    node.join("chat").await;
+
+    let receivers: u32 = server.run_command(&[b"PUBLISH", b"dunlin:chat", "grüße".as_bytes()]);
+    assert_eq!(receivers, 1);
+    let _: u32 = server.run_command(&[b"PUBLISH", b"dunlin:chat", b"\x00\xFE"]);
+    let received = node.receive(2).await;
+    assert_eq!((received[0].kind(), &received[0].data()[..]), (Kind::Text, "grüße".as_bytes()));
+    assert_eq!((received[1].kind(), &received[1].data()[..]), (Kind::Binary, &b"\x00\xFE"[..]));
+
+    let mut listener = server.client().get_connection().unwrap();
+    let mut listener = listener.as_pubsub();
+    listener.subscribe("dunlin:chat").unwrap();
+    node.say("chat", "hello").await;
+    let binary = node.publish("chat", Kind::Binary, b"\xFF\x00 raw");
+    assert_eq!(ended(binary).await, Ok(()));
+    assert_eq!(listener.get_message().unwrap().get_payload_bytes(), b"hello");
+    assert_eq!(listener.get_message().unwrap().get_payload_bytes(), b"\xFF\x11\x00\xFF\x00 raw");
+}
+
+#[tokio::test]
+async fn without_a_prefix_the_names_are_the_same_on_both_sides() {
+    let server = RedisServer::start();
+    let settings = Settings { channel_prefix: String::new(), ..Settings::new(server.url()) };
+    let node = Node::start_with(settings, 1000).await.unwrap();
+    node.join("chat_channel").await;
+    let _: u32 = server.run_command(&[b"PUBLISH", b"chat_channel", b"hi"]);
+    assert_eq!(node.receive_texts(1).await, ["hi"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_skipped_and_counted() {
+    let server = RedisServer::start();
+    let settings = Settings { message_bytes: 10_000, ..Settings::new(server.url()) };
+    let node = Node::start_with(settings, 1000).await.unwrap();
+    node.join("chat").await;
+    let huge = vec![b'x'; 100_000];
+    for payload in [&b"\xFF\xD8\xFF\xE0 a picture"[..], b"\xFF", b"\xFF\x21\x00newer", &huge, b"ok"]
+    {
+        let _: u32 = server.run_command(&[b"PUBLISH", b"dunlin:chat", payload]);
+    }
+    assert_eq!(node.receive_texts(1).await, ["ok"]);
+    assert_eq!(node.metrics.messages_skipped.get(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_nodes_see_one_order_and_each_publisher_its_own() {
+    const EACH: usize = 3000;
+    let server = RedisServer::start();
+    let nodes = [Node::start(&server).await, Node::start(&server).await];
+    for node in &nodes {
+        node.join("order").await;
+    }
+    let publish = async |publisher: usize| {
+        for sequence in 0..EACH {
+            let text = format!("{publisher} {sequence}");
+            if !nodes[publisher].broker.has_room() {
+                nodes[publisher].broker.room().await;
+            }
+            drop(nodes[publisher].publish("order", Kind::Text, text.as_bytes()));
+        }
+    };
+    tokio::join!(publish(0), publish(1));
+    let left = nodes[0].receive_texts(2 * EACH).await;
+    assert_eq!(left, nodes[1].receive_texts(2 * EACH).await);
+    for publisher in 0..2 {
+        let prefix = format!("{publisher} ");
+        let own = left.iter().filter(|text| text.starts_with(prefix.as_bytes())).cloned();
+        assert!(own.eq((0..EACH).map(|sequence| Bytes::from(format!("{publisher} {sequence}")))));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_thousand_channels_cost_few_commands() {
+    const CHANNELS: usize = 5000;
+    let server = RedisServer::start();
+    let node = Node::start(&server).await;
+    let wishes: Vec<_> = (0..CHANNELS).map(|number| node.wish(&format!("c{number}"))).collect();
+    for wish in wishes {
+        if let Wish::Pending(answer) = wish {
+            answer.granted().await.unwrap();
+        }
+    }
+    let subscribes = calls(&server, "subscribe");
+    assert!(
+        (1..CHANNELS / 10).contains(&subscribes),
+        "{subscribes} SUBSCRIBE for {CHANNELS} channels"
+    );
+    let wanted = channel_count(&server);
+    assert_eq!(wanted, CHANNELS);
+    node.say("c4999", "hi").await;
+    assert_eq!(node.receive_texts(1).await, ["hi"]);
+
+    let now = Instant::now();
+    for number in 0..CHANNELS {
+        node.interest.remove(&name(&format!("c{number}")), ShardId::new(0), now);
+    }
+    node.interest.sweep(now + LINGER, |channel| node.broker.unsubscribe(channel));
+    wait_until("redis has forgotten them", || channel_count(&server) == 0);
+    let unsubscribes = calls(&server, "unsubscribe");
+    assert!((1..CHANNELS / 10).contains(&unsubscribes), "{unsubscribes} UNSUBSCRIBE");
+}
+
+/// A channel that is left and wanted again is acknowledged again, whatever was on its way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn churn_ends_in_what_is_wanted() {
+    let server = RedisServer::start();
+    let node = Node::start(&server).await;
+    for round in 0..200 {
+        node.join("churn").await;
+        node.say("churn", &round.to_string()).await;
+        assert_eq!(node.receive_texts(1).await, [round.to_string()]);
+        let now = Instant::now();
+        node.interest.remove(&name("churn"), ShardId::new(0), now);
+        node.interest.sweep(now + LINGER, |channel| node.broker.unsubscribe(channel));
+    }
+    wait_until("redis has forgotten it", || channel_count(&server) == 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_independent_client_sees_the_same_messages() {
+    let server = RedisServer::start();
+    let node = Node::start(&server).await;
+    node.join("same").await;
+    let mut oracle = server.client().get_connection().unwrap();
+    oracle.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut oracle = oracle.as_pubsub();
+    oracle.subscribe("dunlin:same").unwrap();
+
+    let payloads: Vec<Vec<u8>> = (0..300_usize).map(payload).collect();
+    for payload in &payloads {
+        let _: u32 = server.run_command(&[b"PUBLISH", b"dunlin:same", payload]);
+    }
+    let received = node.receive(payloads.len()).await;
+    for (publication, payload) in received.iter().zip(&payloads) {
+        let seen = oracle.get_message().unwrap();
+        assert_eq!(seen.get_payload_bytes(), payload);
+        assert_eq!(&publication.data()[..], payload);
+    }
+}
+
+/// Sizes from none to beyond a read buffer, with line ends and RESP inside.
+fn payload(number: usize) -> Vec<u8> {
+    let size = if number % 50 == 49 { 100_000 + number } else { number * 7 % 1500 };
+    b"$5\r\nhello\r\n>3\r\n\x00\x01\x80"
+        .iter()
+        .copied()
+        .cycle()
+        .skip(number % 19)
+        .take(size)
+        .collect()
+}
+
+fn channel_count(server: &RedisServer) -> usize {
+    server.run_command::<Vec<Vec<u8>>>(&[b"PUBSUB", b"CHANNELS"]).len()
+}
+
+fn calls(server: &RedisServer, command: &str) -> usize {
+    let stats: String = server.run_command(&[b"INFO", b"commandstats"]);
+    let line = stats.lines().find_map(|l| l.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
+}

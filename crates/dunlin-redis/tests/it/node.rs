@@ -1,0 +1,129 @@
+//! A node with one shard, as the broker sees it.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use dunlin_core::{
+    broker::{Broker, BrokerStatus, ReplyTo},
+    channel::ChannelName,
+    error::PublishError,
+    ids::ShardId,
+    inbox::{Inbox, Notice},
+    interest::{Interest, Wish},
+    limits::Limits,
+    publication::{Kind, Publication},
+};
+use dunlin_redis::{
+    broker::{RedisBroker, Settings, StartError},
+    metrics::LinkMetrics,
+};
+use tokio::{sync::oneshot, time::timeout};
+
+use crate::server::{RedisServer, wait_until};
+
+pub(crate) type Outcome = oneshot::Receiver<Result<(), PublishError>>;
+
+pub(crate) struct Node {
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) interest: Arc<Interest>,
+    pub(crate) broker: Arc<RedisBroker>,
+    pub(crate) metrics: LinkMetrics,
+}
+
+impl Node {
+    pub(crate) async fn start(server: &RedisServer) -> Self {
+        Self::start_with(Settings::new(server.url()), 100_000).await.unwrap()
+    }
+
+    pub(crate) async fn start_with(
+        settings: Settings,
+        inbox_publications: usize,
+    ) -> Result<Self, StartError> {
+        let limits = Limits {
+            message_bytes: 1 << 20,
+            message_fragments: 256,
+            message_age: Duration::from_secs(30),
+            backlog_bytes: 1 << 20,
+            backlog_age: Duration::from_secs(10),
+            connections: 100,
+            inbox_publications,
+            inbox_bytes: 64 << 20,
+            control_rate: 10,
+            control_burst: 30,
+        };
+        let inbox = Arc::new(Inbox::new(&limits));
+        let interest = Arc::new(Interest::new(vec![Arc::clone(&inbox)]));
+        let metrics = LinkMetrics::default();
+        let broker = RedisBroker::start(settings, Arc::clone(&interest), metrics.clone()).await?;
+        Ok(Self { inbox, interest, broker, metrics })
+    }
+
+    /// Wants a channel and waits until the subscription stands.
+    pub(crate) async fn join(&self, channel: &str) {
+        let wish = self.wish(channel);
+        if let Wish::Pending(answer) = wish {
+            let granted = timeout(Duration::from_secs(10), answer.granted()).await;
+            granted.expect("the broker answers in time").expect("the broker is there");
+        }
+    }
+
+    pub(crate) fn wish(&self, channel: &str) -> Wish {
+        let channel = name(channel);
+        self.interest.add(&channel, ShardId::new(0), || self.broker.subscribe(&channel))
+    }
+
+    pub(crate) fn publish(&self, channel: &str, kind: Kind, data: &[u8]) -> Outcome {
+        let (reply, outcome) = oneshot::channel();
+        let publication = Publication::new(name(channel), kind, Bytes::copy_from_slice(data));
+        self.broker.publish(publication, ReplyTo::Caller(reply));
+        outcome
+    }
+
+    /// Publishes text that must be accepted.
+    pub(crate) async fn say(&self, channel: &str, text: &str) {
+        let outcome = self.publish(channel, Kind::Text, text.as_bytes());
+        assert_eq!(ended(outcome).await, Ok(()), "{text}");
+    }
+
+    /// Takes publications until there are `count`, and no more than those.
+    pub(crate) async fn receive(&self, count: usize) -> Vec<Arc<Publication>> {
+        let mut received = Vec::new();
+        while received.len() < count {
+            let filled = timeout(Duration::from_secs(10), self.inbox.filled()).await;
+            filled.unwrap_or_else(|_| panic!("{} of {count} arrived", received.len()));
+            received.extend(self.take());
+        }
+        assert_eq!(received.len(), count, "nothing comes twice");
+        received
+    }
+
+    pub(crate) async fn receive_texts(&self, count: usize) -> Vec<Bytes> {
+        self.receive(count).await.iter().map(|publication| publication.data().clone()).collect()
+    }
+
+    /// Takes what has arrived.
+    pub(crate) fn take(&self) -> Vec<Arc<Publication>> {
+        let mut turn = Vec::new();
+        self.inbox.take(&mut turn);
+        let publications = turn.into_iter().filter_map(|notice| match notice {
+            Notice::Publication(publication) => Some(publication),
+            Notice::PublishFailed(..) => None,
+        });
+        publications.collect()
+    }
+
+    pub(crate) fn wait_for(&self, status: BrokerStatus) {
+        tokio::task::block_in_place(|| {
+            wait_until("the status changes", || self.broker.status() == status);
+        });
+    }
+}
+
+pub(crate) async fn ended(outcome: Outcome) -> Result<(), PublishError> {
+    let ended = timeout(Duration::from_secs(15), outcome).await;
+    ended.expect("a publish is answered in time").expect("a publish is answered at all")
+}
+
+pub(crate) fn name(channel: &str) -> ChannelName {
+    ChannelName::new(channel).unwrap()
+}

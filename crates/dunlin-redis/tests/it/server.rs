@@ -1,0 +1,120 @@
+//! A Redis server of a test's own, on a Unix socket in a temporary directory.
+
+use std::{
+    net::TcpListener,
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use dunlin_redis::url::RedisUrl;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// Ends with the test, however the test ends.
+pub(crate) struct RedisServer {
+    directory: TempDir,
+    arguments: Vec<String>,
+    child: Option<Child>,
+}
+
+impl RedisServer {
+    pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    pub(crate) fn start_with(arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let mut server = Self { directory: TempDir::new().unwrap(), arguments, child: None };
+        server.run();
+        server
+    }
+
+    /// A server that is not running yet.
+    pub(crate) fn prepare() -> Self {
+        Self { directory: TempDir::new().unwrap(), arguments: Vec::new(), child: None }
+    }
+
+    /// For the next run.
+    pub(crate) fn set_arguments(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+    }
+
+    pub(crate) fn run(&mut self) {
+        let mut command = Command::new("redis-server");
+        command
+            .args(["--save", "", "--appendonly", "no", "--daemonize", "no", "--port", "0"])
+            .args(["--enable-debug-command", "yes"])
+            .arg("--dir")
+            .arg(self.directory.path())
+            .arg("--unixsocket")
+            .arg(self.socket())
+            .args(&self.arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let child = command.spawn().unwrap_or_else(|error| {
+            panic!("these tests need `redis-server` 7.0 or later in PATH (apt-get install redis-server): {error}")
+        });
+        self.child = Some(child);
+        // It accepts once it is ready; a file left by one that crashed refuses.
+        wait_until("redis-server listens", || UnixStream::connect(self.socket()).is_ok());
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.path().join("redis.sock")
+    }
+
+    pub(crate) fn url(&self) -> RedisUrl {
+        format!("redis+unix://{}", self.socket().display()).parse().unwrap()
+    }
+
+    /// An independent client.
+    pub(crate) fn client(&self) -> redis::Client {
+        redis::Client::open(format!("redis+unix://{}", self.socket().display())).unwrap()
+    }
+
+    /// Runs one command, as `redis-cli` would.
+    pub(crate) fn run_command<T: redis::FromRedisValue>(&self, words: &[&[u8]]) -> T {
+        let mut connection = self.client().get_connection().unwrap();
+        let mut command = redis::cmd(std::str::from_utf8(words[0]).unwrap());
+        for word in &words[1..] {
+            command.arg(*word);
+        }
+        command.query(&mut connection).unwrap()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(self.child.as_ref().expect("it runs"));
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Ends the server at once, as a crash does.
+    pub(crate) fn crash(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.crash();
+    }
+}
+
+/// Polls a real process until it has come so far.
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(15), "waited too long until {what}");
+        sleep(Duration::from_millis(5));
+    }
+}
+
+/// A port that nobody listens on.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
