@@ -5,4 +5,6 @@
 mod cli;
 mod config;
 mod demo;
+mod harness;
+mod plain;
 mod tls;

@@ -1,0 +1,33 @@
+//! What the tests of running nodes share: real nodes, a real Redis, clients on plain sockets.
+//! Everything that is started here ends when its value is dropped.
+
+mod client;
+mod flock;
+mod http;
+mod node;
+mod redis;
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+pub(crate) use self::{
+    client::{Client, Message, Opcode, frame},
+    flock::Flock,
+    http::{Response, UPGRADE_HEADERS, exchange, get, read_response, upgrade_request},
+    node::{Node, NodeCommand},
+    redis::Redis,
+};
+
+/// Longer than anything takes on a machine that is busy with other things too.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Polls until `holds`; the test fails when that takes longer than [`PATIENCE`].
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,440 @@
+//! The plain dialect: what any WebSocket client may rely on, with one node and with several.
+
+use std::{
+    collections::HashMap,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::harness::{
+    Client, Flock, Message, Node, Opcode, PATIENCE, UPGRADE_HEADERS, exchange, frame, get,
+    upgrade_request, wait_until,
+};
+
+#[test]
+fn everybody_gets_every_message_as_it_was_the_sender_too() {
+    let messages = [
+        Message::Text("hello".to_owned()),
+        Message::Text(String::new()),
+        Message::Text("grüße, 世界 🐦\u{0}\u{10ffff}".to_owned()),
+        Message::Text("x".repeat(64 * 1024)),
+        Message::Binary(Vec::new()),
+        Message::Binary(vec![0xff]),
+        Message::Binary(b"\xff\x01text".to_vec()),
+        Message::Binary(b"valid text".to_vec()),
+        Message::Binary((0..64 * 1024_u32).map(|number| (number % 251) as u8).collect()),
+        Message::Binary(vec![0xff; 126]),
+    ];
+    Flock::each(&[], |flock| {
+        for path in ["/ws", "/ws/a-channel:=@,.;_Z9"] {
+            let mut clients: Vec<_> =
+                (0..4).map(|turn| Client::open(flock.node(turn).address, path)).collect();
+            for (turn, message) in messages.iter().enumerate() {
+                let sender = &mut clients[turn % 4];
+                match message {
+                    Message::Text(text) => sender.send_text(text),
+                    Message::Binary(data) => sender.send_binary(data),
+                    _ => unreachable!("only messages are listed"),
+                }
+                for client in &mut clients {
+                    assert!(client.receive() == *message, "{path}: message {turn} is another");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn the_default_channel_is_a_channel_like_others_and_can_be_chosen() {
+    for (settings, name) in [(&[][..], "chat_channel"), (&["plain.default_channel=lobby"], "lobby")]
+    {
+        Flock::each(settings, |flock| {
+            let mut by_default = Client::open(flock.node(0).address, "/ws");
+            let mut by_name = flock.node(1).join(name);
+            let mut with_query =
+                Client::open(flock.node(1).address, &format!("/ws/{name}?token=x"));
+            by_default.send_text("to all");
+            for client in [&mut by_default, &mut by_name, &mut with_query] {
+                assert_eq!(client.receive_text(), "to all");
+            }
+        });
+    }
+}
+
+#[test]
+fn channels_do_not_hear_each_other() {
+    Flock::each(&[], |flock| {
+        let names = ["a", "b", "A", "ab", "a:b"];
+        let mut clients: Vec<_> = names.iter().map(|name| (*name, flock.join(name, 2))).collect();
+        for round in 0..10 {
+            for (name, clients) in &mut clients {
+                clients[0].send_text(&format!("{name} {round}"));
+            }
+        }
+        for (name, clients) in &mut clients {
+            for client in clients {
+                let heard: Vec<_> = (0..10).map(|_| client.receive_text()).collect();
+                let sent: Vec<_> = (0..10).map(|round| format!("{name} {round}")).collect();
+                assert_eq!(heard, sent);
+            }
+        }
+        for (name, clients) in &clients {
+            let is_silent = clients.iter().all(|c| c.is_silent_for(Duration::from_millis(20)));
+            assert!(is_silent, "{name} hears what is not its own");
+        }
+    });
+}
+
+#[test]
+fn all_subscribers_see_one_order_which_keeps_that_of_each_publisher() {
+    const PUBLISHERS: usize = 4;
+    const MESSAGES: usize = 500;
+    Flock::each(&[], |flock| {
+        let subscribers = flock.join("order", 4);
+        let readers: Vec<_> = subscribers
+            .into_iter()
+            .map(|mut client| {
+                thread::spawn(move || {
+                    (0..PUBLISHERS * MESSAGES).map(|_| client.receive_text()).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        thread::scope(|scope| {
+            for publisher in 0..PUBLISHERS {
+                scope.spawn(move || {
+                    let mut client = flock.node(publisher).join("order");
+                    for number in 0..MESSAGES {
+                        client.send_text(&format!("{publisher} {number}"));
+                    }
+                    // A socket that is closed with unread bytes in it would be reset.
+                    let mut own = 0;
+                    while own < MESSAGES {
+                        let text = client.receive_text();
+                        own += usize::from(text.starts_with(&format!("{publisher} ")));
+                    }
+                });
+            }
+        });
+        let heard: Vec<_> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
+        let mut next = HashMap::new();
+        for text in &heard[0] {
+            let (publisher, number) = text.split_once(' ').unwrap();
+            let next = next.entry(publisher).or_insert(0);
+            assert_eq!(number.parse::<usize>().unwrap(), *next, "of publisher {publisher}");
+            *next += 1;
+        }
+        for other in &heard[1..] {
+            assert!(*other == heard[0], "two subscribers saw two orders");
+        }
+    });
+}
+
+/// Whoever has its 101 gets what anybody publishes from then on, without a moment's delay.
+#[test]
+fn a_client_with_its_101_misses_nothing() {
+    Flock::each(&[], |flock| {
+        let mut publishers: Vec<_> = (0..8).map(|_| flock.node(0).join("busy")).collect();
+        for round in 0..60 {
+            // A channel that its node does not know yet, and one that it does.
+            let fresh = format!("fresh-{round}");
+            let mut publisher = flock.node(0).join(&fresh);
+            let mut first = flock.node(1).join(&fresh);
+            publisher.send_text("at once");
+            assert_eq!(first.receive_text(), "at once");
+            let mut second = flock.node(1).join(&fresh);
+            first.send_text("again");
+            assert_eq!(second.receive_text(), "again");
+
+            let publisher = &mut publishers[round % 8];
+            let mut joiner = flock.node(1).join("busy");
+            publisher.send_text(&format!("{round}"));
+            assert_eq!(joiner.receive_text(), format!("{round}"));
+        }
+    });
+}
+
+#[test]
+fn requests_that_are_no_upgrade_get_the_status_that_says_why() {
+    let node = Node::start(&[]);
+    let without = |name: &str| {
+        let lines = UPGRADE_HEADERS.split_inclusive("\r\n");
+        let others: String = lines.filter(|line| !line.starts_with(name)).collect();
+        format!("GET /ws/a HTTP/1.1\r\nHost: localhost\r\n{others}\r\n")
+    };
+    let with = |replaced: &str, by: &str| upgrade_request("/ws/a").replace(replaced, by);
+    for (request, status, header) in [
+        (with("GET", "POST"), 405, Some(("allow", "GET"))),
+        (with("GET", "HEAD"), 405, Some(("allow", "GET"))),
+        (with("GET", "OPTIONS"), 405, Some(("allow", "GET"))),
+        (with("GET", "DELETE"), 405, Some(("allow", "GET"))),
+        (with("GET", "BREW"), 405, Some(("allow", "GET"))),
+        (without("Connection"), 400, None),
+        (without("Upgrade"), 400, None),
+        (without("Sec-WebSocket-Key"), 400, None),
+        (with("dGhlIHNhbXBsZSBub25jZQ==", "c2hvcnQ="), 400, None),
+        (with("Host: localhost\r\n", ""), 400, None),
+        (with("Host: localhost", "Host: localhost\r\nContent-Length: 5"), 400, None),
+        (with("HTTP/1.1", "HTTP/1.0"), 400, None),
+        (with("Version: 13", "Version: 8"), 426, Some(("sec-websocket-version", "13"))),
+        (without("Sec-WebSocket-Version"), 426, Some(("sec-websocket-version", "13"))),
+        (with("/ws/a", "/nowhere"), 404, None),
+        (with("/ws/a", "/ws/a").replace("GET ", "GET\t"), 400, None),
+        (with("Connection: ", "Conn ection: "), 400, None),
+    ] {
+        let response = exchange(node.address, &request);
+        assert_eq!(response.status, status, "{request}");
+        if let Some((name, value)) = header {
+            assert_eq!(response.header(name), Some(value), "{request}");
+        }
+        let is_ours = response.header("content-type") == Some("application/json");
+        if is_ours && !request.starts_with("HEAD") {
+            assert!(response.body.starts_with("{\"error\":{\"code\":\""), "{}", response.body);
+        }
+    }
+    node.wait_until_empty();
+}
+
+#[test]
+fn a_channel_s_name_that_breaks_the_rule_is_told_the_rule() {
+    let node = Node::start(&[]);
+    let longest = "x".repeat(200);
+    Client::join(node.address, &longest).close();
+    Client::join(node.address, "%63%3A%3b").close();
+    for name in [
+        "",
+        &format!("{longest}x"),
+        "a/b",
+        "a/",
+        "a%2Fb",
+        "a%20b",
+        "a+b",
+        "a%00",
+        "a%0d%0aX-Injected:%201",
+        "caf%C3%A9",
+        "%",
+        "%zz",
+        "a*",
+        "%3Cscript%3E",
+    ] {
+        let refusal = Client::try_open(node.address, &format!("/ws/{name}")).err().flatten();
+        let refusal = refusal.unwrap_or_else(|| panic!("{name:?} is taken"));
+        assert_eq!(refusal.status, 400, "{name:?}: {}", refusal.body);
+        assert_eq!(refusal.header("content-type"), Some("application/json"), "{name:?}");
+        assert!(refusal.body.contains("\"bad_channel\""), "{name:?}: {}", refusal.body);
+        assert!(refusal.body.contains("A-Z a-z 0-9 _ - = @ , . ; :"), "{}", refusal.body);
+        assert!(refusal.header("x-injected").is_none());
+    }
+    node.wait_until_empty();
+}
+
+#[test]
+fn pages_for_machines() {
+    // Pings would count among the bytes.
+    Flock::each(&["ws.ping_interval=0"], |flock| {
+        let node = flock.node(0);
+        assert!(get(node.address, "/health").body.contains("\"status\":\"ok\""));
+        assert!(get(node.address, "/ready").body.contains("\"status\":\"ready\""));
+        let mut clients = flock.join("counted", 4);
+        clients[0].send_text("123");
+        clients.iter_mut().for_each(|client| assert_eq!(client.receive_text(), "123"));
+        let here = 4 / flock.nodes.len();
+        let settled = |name: &str, value: f64| {
+            wait_until(name, || node.metrics().sum(&format!("dunlin_{name}")) == value);
+        };
+        settled("connections_active", here as f64);
+        settled("subscriptions", here as f64);
+        settled("channels", 1.0);
+        settled("publications_in_total", 1.0);
+        settled("deliveries_total", here as f64);
+        settled("received_bytes_total", frame(Opcode::Text, b"123").len() as f64);
+        settled("sent_bytes_total", (here * 5) as f64);
+        let metrics = get(node.address, "/metrics");
+        assert!(metrics.header("content-type").unwrap().starts_with("application/openmetrics"));
+        assert!(metrics.body.ends_with("# EOF\n"));
+    });
+}
+
+#[test]
+fn what_breaks_the_protocol_is_closed_with_the_code_that_says_so() {
+    const FIN: u8 = 0x80;
+    let node = Node::start(&["limits.message_bytes=1000", "limits.message_fragments=3"]);
+    let masked = |first: u8, payload: &[u8]| {
+        let mut bytes = frame(Opcode::Text, payload);
+        bytes[0] = first;
+        bytes
+    };
+    let fragments = |count: usize| {
+        let mut bytes = masked(1, b"");
+        bytes.extend((1..count).flat_map(|_| masked(0, b"")));
+        bytes
+    };
+    let violations: [(&str, Vec<u8>, u16, &str); 23] = [
+        ("unmasked", b"\x81\x01x".to_vec(), 1002, "protocol_error"),
+        ("unmasked, only the header", b"\x81\x05".to_vec(), 1002, "protocol_error"),
+        ("first reserved bit", masked(FIN | 0x41, b"x"), 1002, "protocol_error"),
+        ("second reserved bit", masked(FIN | 0x21, b"x"), 1002, "protocol_error"),
+        ("third reserved bit", masked(FIN | 0x11, b"x"), 1002, "protocol_error"),
+        ("opcode 3", masked(FIN | 3, b"x"), 1002, "protocol_error"),
+        ("opcode 15", masked(FIN | 15, b"x"), 1002, "protocol_error"),
+        ("fragmented ping", masked(9, b""), 1002, "protocol_error"),
+        ("long ping", masked(FIN | 9, &[0; 126]), 1002, "protocol_error"),
+        ("continuation of nothing", masked(FIN, b"x"), 1002, "protocol_error"),
+        (
+            "message in a message",
+            [masked(1, b"x"), masked(FIN | 1, b"x")].concat(),
+            1002,
+            "protocol_error",
+        ),
+        ("length not minimal", b"\x81\xfe\x00\x01\0\0\0\0x".to_vec(), 1002, "protocol_error"),
+        ("length of 2^63", b"\x82\xff\x80\0\0\0\0\0\0\0".to_vec(), 1002, "protocol_error"),
+        ("close of one byte", masked(FIN | 8, b"x"), 1002, "protocol_error"),
+        ("close 1005", masked(FIN | 8, b"\x03\xed"), 1002, "protocol_error"),
+        ("close 999", masked(FIN | 8, b"\x03\xe7"), 1002, "protocol_error"),
+        ("text not utf-8", masked(FIN | 1, b"\xff"), 1007, "invalid_text"),
+        ("text cut in a character", masked(FIN | 1, b"\xe2\x82"), 1007, "invalid_text"),
+        ("surrogate", masked(FIN | 1, b"\xed\xa0\x80"), 1007, "invalid_text"),
+        ("one byte too big", masked(FIN | 2, &[0; 1001]), 1009, "message_too_big"),
+        (
+            "declared far too big",
+            b"\x82\xff\0\0\0\xff\xff\xff\xff\xff".to_vec(),
+            1009,
+            "message_too_big",
+        ),
+        (
+            "too big in parts",
+            [masked(2, &[0; 999]), masked(FIN, b"xx")].concat(),
+            1009,
+            "message_too_big",
+        ),
+        ("a fragment too many", fragments(4), 1008, "too_many_fragments"),
+    ];
+    for (what, bytes, code, label) in violations {
+        let before = node.metrics().closed(label);
+        let mut bystander = node.join("violated");
+        let mut client = node.join("violated");
+        client.send_text("before");
+        assert_eq!(client.receive_text(), "before", "{what}");
+        client.send_bytes(&[bytes, frame(Opcode::Text, b"after")].concat());
+        let (got, reason) = client.receive_close();
+        assert_eq!(got, code, "{what}");
+        assert!(!reason.is_empty(), "{what}");
+        assert_eq!(client.receive(), Message::End, "{what}");
+        drop(client);
+        wait_until(what, || node.metrics().closed(label) == before + 1.0);
+        assert_eq!(bystander.receive_text(), "before", "{what}");
+        bystander.send_text("still here");
+        assert_eq!(bystander.receive_text(), "still here", "{what}");
+    }
+    node.wait_until_empty();
+}
+
+#[test]
+fn what_is_within_the_limits_passes() {
+    let settings = ["limits.message_bytes=1000", "limits.message_fragments=3"];
+    Flock::each(&settings, |flock| {
+        let mut client = flock.node(0).join("limits");
+        let mut other = flock.node(1).join("limits");
+        client.send_binary(&[7; 1000]);
+        assert_eq!(other.receive(), Message::Binary(vec![7; 1000]));
+        assert_eq!(client.receive(), Message::Binary(vec![7; 1000]));
+        client.send_fragment(Opcode::Text, b"gr\xc3");
+        client.send(Opcode::Ping, b"in between");
+        client.send_fragment(Opcode::Continuation, b"");
+        client.send(Opcode::Continuation, b"\xbc\xc3\x9fe");
+        assert_eq!(client.receive(), Message::Pong(b"in between".to_vec()));
+        assert_eq!(client.receive_text(), "grüße");
+        assert_eq!(other.receive_text(), "grüße");
+    });
+}
+
+#[test]
+fn a_goodbye_is_answered_with_its_code() {
+    Flock::each(&[], |flock| {
+        let node = flock.node(0);
+        for (payload, code) in [
+            (&b""[..], 1000),
+            (b"\x03\xe8", 1000),
+            (b"\x03\xe9going away", 1001),
+            (b"\x0b\xb8", 3000),
+            (b"\x13\x87own", 4999),
+        ] {
+            let mut client = node.join("bye");
+            client.send_text("last words");
+            client.send(Opcode::Close, payload);
+            let mut answer = client.receive();
+            if answer == Message::Text("last words".to_owned()) {
+                answer = client.receive();
+            }
+            assert_eq!(answer, Message::Close(code, String::new()));
+            assert_eq!(client.receive(), Message::End);
+        }
+        wait_until("all goodbyes are counted", || node.metrics().closed("client_left") == 5.0);
+    });
+}
+
+#[test]
+fn pings_are_answered_in_order_and_with_their_payload() {
+    Flock::each(&[], |flock| {
+        let mut client = flock.node(0).join("pings");
+        for number in 0..20_u8 {
+            client.send(Opcode::Ping, &vec![number; usize::from(number) * 6]);
+        }
+        for number in 0..20_u8 {
+            let payload = vec![number; usize::from(number) * 6];
+            assert_eq!(client.receive(), Message::Pong(payload));
+        }
+    });
+}
+
+#[test]
+fn a_client_that_answers_pings_stays_and_a_dead_one_goes() {
+    let node = Node::start(&["ws.ping_interval=2s", "ws.pong_timeout=1s"]);
+    let mut alive = node.join("pinged");
+    let mut talker = node.join("pinged");
+    let dead = node.join("pinged");
+    let began_at = Instant::now();
+    let mut pings = 0;
+    while node.metrics().closed("pong_timeout") == 0.0 || pings < 2 {
+        assert!(began_at.elapsed() < PATIENCE, "the dead one stays, {pings} pings");
+        // Any byte is a sign of life, not only a pong.
+        talker.send_text("noise");
+        loop {
+            match alive.receive_any() {
+                Message::Ping(payload) => {
+                    pings += 1;
+                    alive.send(Opcode::Pong, &payload);
+                }
+                Message::Text(_) => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    alive.send_text("alive");
+    while alive.receive_text() != "alive" {}
+    assert_eq!(node.metrics().closed("pong_timeout"), 1.0);
+    drop((alive, talker, dead));
+    node.wait_until_empty();
+}
+
+#[test]
+fn what_a_client_sends_before_it_has_its_101_is_not_lost() {
+    Flock::each(&[], |flock| {
+        let mut other = flock.node(1).join("eager");
+        for size in [1, 100, 20_000] {
+            let mut bytes = upgrade_request("/ws/eager").into_bytes();
+            for number in 0..3 {
+                let text = format!("{number}").repeat(size);
+                bytes.extend(frame(Opcode::Text, text.as_bytes()));
+            }
+            let stream = std::net::TcpStream::connect(flock.node(0).address).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            let (mut eager, _) = Client::upgrade_bytes(stream, &bytes).unwrap();
+            for number in 0..3 {
+                let text = format!("{number}").repeat(size);
+                assert!(eager.receive_text() == text, "{size}");
+                assert!(other.receive_text() == text, "{size}");
+            }
+        }
+    });
+}
