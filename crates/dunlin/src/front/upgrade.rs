@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use axum::{
     body::Body,
-    extract::{Path, Request, State},
+    extract::{Path, Request, State, rejection::PathRejection},
     http::{HeaderName, HeaderValue, StatusCode, Version, header},
     response::Response,
 };
@@ -34,12 +34,14 @@ pub(super) async fn no_channel(State(front): State<Arc<Front>>) -> Response {
 /// `GET /ws/{channel}`: joins that channel.
 pub(super) async fn channel(
     State(front): State<Arc<Front>>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
-    match ChannelName::new(&name) {
-        Ok(channel) => upgrade(&front, channel, request).await,
-        Err(InvalidChannelName) => bad_channel(&front),
+    // A name that is rejected is not even UTF-8.
+    let channel = name.ok().and_then(|Path(name)| ChannelName::new(&name).ok());
+    match channel {
+        Some(channel) => upgrade(&front, channel, request).await,
+        None => bad_channel(&front),
     }
 }
 

@@ -211,6 +211,7 @@ fn a_channel_s_name_that_breaks_the_rule_is_told_the_rule() {
         "a%00",
         "a%0d%0aX-Injected:%201",
         "caf%C3%A9",
+        "%ff",
         "%",
         "%zz",
         "a*",
