@@ -18,7 +18,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::{Front, refuse};
-use crate::{shard::Seat, stream::DetachedStream};
+use crate::{
+    shard::{NoSeat, Seat},
+    stream::DetachedStream,
+};
 
 /// `GET /ws`: joins `plain.default_channel`.
 pub(super) async fn default_channel(State(front): State<Arc<Front>>, request: Request) -> Response {
@@ -56,13 +59,16 @@ async fn upgrade(front: &Arc<Front>, channel: ChannelName, mut request: Request)
         Err(refusal) => return refuse_handshake(front, refusal),
     };
     if front.seats.load(Ordering::Relaxed) >= front.seats_max {
-        front.count_refusal("server_full");
-        return busy("server_full", "this node has all the connections it may have");
+        return busy(front, "server_full", "this node has all the connections it may have");
     }
-    let shard = front.next_shard();
-    let Ok(seat) = shard.reserve(channel, accept.compression).await else {
-        front.count_refusal("broker_lost");
-        return busy("broker_lost", "the broker is away; nothing could be promised now");
+    let seat = match front.next_shard().reserve(channel, accept.compression).await {
+        Ok(seat) => seat,
+        Err(NoSeat::BrokerLost) => {
+            return busy(front, "broker_lost", "the broker is away, nothing can be promised now");
+        }
+        Err(NoSeat::NodeLeaving) => {
+            return busy(front, "node_leaving", "this node is leaving, another one will serve you");
+        }
     };
     let upgraded = hyper::upgrade::on(&mut request);
     // The stream is ours once hyper has written the answer; until then this task waits for it.
@@ -94,7 +100,8 @@ fn refuse_handshake(front: &Front, refusal: Refusal) -> Response {
 }
 
 /// 503, with a hint that spreads those who come back.
-fn busy(code: &str, message: &str) -> Response {
+fn busy(front: &Front, code: &'static str, message: &str) -> Response {
+    front.count_refusal(code);
     let mut response = refuse(StatusCode::SERVICE_UNAVAILABLE, code, message);
     let seconds = HeaderValue::from(fastrand::u16(1..=10));
     response.headers_mut().insert(header::RETRY_AFTER, seconds);

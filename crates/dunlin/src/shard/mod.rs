@@ -35,7 +35,7 @@ use dunlin_ws::Compression;
 use slab::Slab;
 use tokio::{sync::Notify, time::Instant};
 
-pub(crate) use self::orders::{Seat, ShardHandle, spawn};
+pub(crate) use self::orders::{NoSeat, Seat, ShardHandle, spawn};
 use self::tally::Tally;
 use crate::connection::Connection;
 
@@ -71,6 +71,8 @@ pub(crate) struct Shard {
     encoder: RefCell<plain::Encoder>,
     tally: Tally,
     removed: Notify,
+    /// Set when the node leaves: no more seats.
+    is_leaving: Cell<bool>,
 }
 
 /// As much as one read takes.
@@ -93,6 +95,7 @@ impl Shard {
             encoder: RefCell::default(),
             tally: Tally::new(parts.metrics.clone()),
             removed: Notify::new(),
+            is_leaving: Cell::new(false),
             parts,
         }
     }

@@ -35,6 +35,21 @@ pub(crate) struct Seat {
     is_taken: bool,
 }
 
+/// Why there is no seat now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoSeat {
+    /// The broker is away, so nothing could be promised.
+    BrokerLost,
+    /// The node takes nobody any more.
+    NodeLeaving,
+}
+
+impl From<BrokerLost> for NoSeat {
+    fn from(_: BrokerLost) -> Self {
+        Self::BrokerLost
+    }
+}
+
 enum Order {
     Reserve {
         channel: ChannelName,
@@ -100,6 +115,8 @@ async fn run(parts: Parts, mut orders: mpsc::Receiver<Order>) {
 impl Shard {
     fn obey(self: &Rc<Self>, order: Order) {
         match order {
+            // The dropped answer is a refusal: whoever comes now by an old HTTP connection gets 503.
+            Order::Reserve { .. } if self.is_leaving.get() => {}
             Order::Reserve { channel, compression, answer } => {
                 let (id, wish) = self.reserve(channel, compression);
                 if answer.send((id, wish)).is_err() {
@@ -147,19 +164,19 @@ impl ShardHandle {
     /// Reserves a seat in `channel` and waits until its subscription stands.
     ///
     /// # Errors
-    /// [`BrokerLost`] when nothing can be promised now.
+    /// [`NoSeat`] when nothing can be promised now.
     pub(crate) async fn reserve(
         &self,
         channel: ChannelName,
         compression: Compression,
-    ) -> Result<Seat, BrokerLost> {
+    ) -> Result<Seat, NoSeat> {
         let (answer, reserved) = oneshot::channel();
         let order = Order::Reserve { channel, compression, answer };
-        self.orders.send(order).await.map_err(|_| BrokerLost)?;
-        let (id, wish) = reserved.await.map_err(|_| BrokerLost)?;
+        self.orders.send(order).await.map_err(|_| NoSeat::NodeLeaving)?;
+        let (id, wish) = reserved.await.map_err(|_| NoSeat::NodeLeaving)?;
         let seat = Seat { id, orders: self.orders.clone(), is_taken: false };
         if let Wish::Pending(pending) = wish? {
-            timeout(SUBSCRIBE_WAIT, pending.granted()).await.map_err(|_| BrokerLost)??;
+            timeout(SUBSCRIBE_WAIT, pending.granted()).await.map_err(|_| NoSeat::BrokerLost)??;
         }
         Ok(seat)
     }

@@ -82,6 +82,7 @@ impl Shard {
 
     /// Ends all connections, evenly spread over `over`, and waits until they are gone.
     pub(super) async fn leave(self: Rc<Self>, over: Duration) {
+        self.is_leaving.set(true);
         let began_at = Instant::now();
         let all: Vec<_> = self.connections.borrow().iter().map(|(_, c)| Rc::clone(c)).collect();
         let count = u32::try_from(all.len()).unwrap_or(u32::MAX);
