@@ -220,6 +220,7 @@ enum End {
 
 fn read_by_tungstenite(data: &[u8], message_bytes: usize) -> (Vec<Seen>, End) {
     let config = WebSocketConfig::default()
+        .read_buffer_size(4096)
         .max_message_size(Some(message_bytes))
         .max_frame_size(Some(message_bytes));
     let mut socket = WebSocket::from_raw_socket(Input(data), Role::Server, Some(config));
