@@ -39,13 +39,17 @@ pub fn ws_decode(data: &[u8]) {
 /// Exceptions, where this codec is stricter or earlier:
 /// - tungstenite takes lengths that are not minimal, of control frames too;
 /// - it replaces a close code that must not travel by 1002 instead of failing (if the reason is
-///   UTF-8: it looks there first);
+///   UTF-8: it looks there first), and 1014 is unknown to it;
 /// - it judges a frame when all of it is there, so it may see the end of the input first;
 /// - it knows no limit on fragments and no compression: both are off here.
 pub fn ws_differential(data: &[u8]) {
     const LIMITS: Limits =
         Limits { message_bytes: 4096, message_fragments: u32::MAX, inflate_ratio: 0 };
-    let ours = decode([data], LIMITS, Compression::Off);
+    let replaced = || Seen::Close(Some(1002), "Protocol violation".to_owned());
+    let mut ours = decode([data], LIMITS, Compression::Off);
+    if let Some(last @ Seen::Close(Some(1014), _)) = ours.last_mut() {
+        *last = replaced();
+    }
     let (theirs, end) = read_by_tungstenite(data, LIMITS.message_bytes);
     let (messages, error) = match ours.split_last() {
         Some((Seen::Error(error), messages)) => (messages, Some(*error)),
@@ -60,8 +64,7 @@ pub fn ws_differential(data: &[u8]) {
             assert!(theirs.starts_with(messages), "{messages:?} but tungstenite has {theirs:?}");
         }
         Some(ProtocolError::CloseCodeInvalid) => {
-            let replaced = Seen::Close(Some(1002), "Protocol violation".to_owned());
-            let is_replaced = theirs.split_last() == Some((&replaced, messages));
+            let is_replaced = theirs.split_last() == Some((&replaced(), messages));
             let is_refused = theirs == messages && end == End::Error;
             assert!(is_replaced || is_refused, "{messages:?} but tungstenite has {theirs:?}");
         }
