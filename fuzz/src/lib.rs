@@ -2,8 +2,10 @@
 //!
 //! A function takes any bytes and panics if a promise is broken.
 
+mod redis;
 mod ws;
 
+pub use redis::{envelope, resp_decode};
 pub use ws::{ws_decode, ws_differential, ws_handshake};
 
 /// A fuzz target.
@@ -16,6 +18,8 @@ pub struct Target {
 
 /// Every target.
 pub const TARGETS: &[Target] = &[
+    Target { name: "envelope", run: envelope },
+    Target { name: "resp_decode", run: resp_decode },
     Target { name: "ws_decode", run: ws_decode },
     Target { name: "ws_differential", run: ws_differential },
     Target { name: "ws_handshake", run: ws_handshake },
