@@ -46,9 +46,12 @@ pub struct LinkMetrics {
     /// Links made again after a loss.
     pub reconnects: Family<LinkLabel, Counter>,
     /// How long the last answered ping took, in seconds.
-    pub round_trip_seconds: Family<LinkLabel, Gauge<f64, AtomicU64>>,
+    pub round_trip_seconds: Family<LinkLabel, RoundTripSeconds>,
     pub(crate) health: Arc<Health>,
 }
+
+/// How long the last answered ping of a link took.
+pub type RoundTripSeconds = Gauge<f64, AtomicU64>;
 
 /// Which of a node's two links a metric is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -21,7 +21,7 @@ use crate::{
         stopped,
         value::{Frame, Value},
     },
-    metrics::{LinkLabel, LinkMetrics},
+    metrics::{LinkLabel, LinkMetrics, RoundTripSeconds},
     queue::{Phase, Queue, Waiting},
 };
 
@@ -32,6 +32,7 @@ pub(crate) struct PublishLink {
     interest: Arc<Interest>,
     keys: Keys,
     metrics: LinkMetrics,
+    round_trip_seconds: RoundTripSeconds,
     stop: watch::Receiver<bool>,
     /// The publishes of the next batch, empty between batches.
     batch: Vec<Waiting>,
@@ -65,8 +66,10 @@ impl PublishLink {
         metrics: LinkMetrics,
         stop: watch::Receiver<bool>,
     ) -> Self {
+        let round_trip_seconds =
+            metrics.round_trip_seconds.get_or_create_owned(&LinkLabel::PUBLISH);
         let (batch, gate) = (Vec::new(), Gate::Shut);
-        Self { dialer, queue, interest, keys, metrics, stop, batch, gate }
+        Self { dialer, queue, interest, keys, metrics, round_trip_seconds, stop, batch, gate }
     }
 
     /// Publishes over `connection` and its successors until told to stop.
@@ -148,7 +151,6 @@ impl PublishLink {
 
     /// Takes what waits and writes it as one batch.
     fn send_batch(&mut self, out: &mut BytesMut, in_flight: &mut InFlight) {
-        self.queue.refuse_expired();
         self.queue.take(&mut self.batch, BATCH_PUBLISHES, BATCH_BYTES);
         for Waiting { publication, reply, .. } in self.batch.drain(..) {
             out.extend_from_slice(b"*3\r\n$7\r\nPUBLISH\r\n");
@@ -179,8 +181,7 @@ impl PublishLink {
                 return Err(unexpected("a reply to no publish"));
             }
         }
-        let round_trip = connection.round_trip().as_secs_f64();
-        self.metrics.round_trip_seconds.get_or_create(&LinkLabel::PUBLISH).set(round_trip);
+        self.round_trip_seconds.set(connection.round_trip().as_secs_f64());
         Ok(())
     }
 }
@@ -231,8 +232,11 @@ impl InFlight {
         self.replies.push_back((reply, self.batch));
     }
 
+    /// What is pushed from now on is another batch, if this one is not empty.
     fn end_batch(&mut self) {
-        self.batch += 1;
+        if self.replies.back().is_some_and(|(_, newest)| *newest == self.batch) {
+            self.batch += 1;
+        }
     }
 
     /// Answers the oldest; false when there is none.

@@ -140,8 +140,10 @@ impl Queue {
         self.state.lock().waiting.is_empty()
     }
 
-    /// Moves the oldest publishes into `batch`: at most `count`, and none once there are `bytes`.
+    /// Moves the oldest publishes that have not waited too long into `batch`: at most `count`, and
+    /// none once there are `bytes`.
     pub(crate) fn take(&self, batch: &mut Vec<Waiting>, count: usize, bytes: usize) {
+        self.refuse_expired();
         let mut state = self.state.lock();
         let mut taken_bytes = 0;
         while batch.len() < count
@@ -168,14 +170,6 @@ impl Queue {
         }
     }
 
-    /// Refuses whatever has waited too long.
-    pub(crate) fn refuse_expired(&self) {
-        let now = Instant::now();
-        while let Some(expired) = self.pop_expired(now) {
-            self.refuse(expired);
-        }
-    }
-
     /// Starts or ends a phase. Closing refuses all that waits.
     pub(crate) fn enter(&self, phase: Phase) {
         let refused = {
@@ -196,13 +190,20 @@ impl Queue {
         }
     }
 
-    fn pop_expired(&self, now: Instant) -> Option<Waiting> {
+    fn refuse_expired(&self) {
+        while let Some(expired) = self.pop_expired() {
+            self.refuse(expired);
+        }
+    }
+
+    fn pop_expired(&self) -> Option<Waiting> {
         let mut state = self.state.lock();
-        if now < state.waiting.front()?.since + self.bounds.age {
+        if state.waiting.front()?.since.elapsed() < self.bounds.age {
             return None;
         }
         let expired = state.waiting.pop_front()?;
         state.bytes -= expired.bytes();
+        self.note_crowd(&state);
         Some(expired)
     }
 

@@ -20,7 +20,7 @@ use crate::{
         stopped,
         value::{Frame, Value},
     },
-    metrics::{LinkLabel, LinkMetrics},
+    metrics::{LinkLabel, LinkMetrics, RoundTripSeconds},
 };
 
 /// What other threads order of the subscribe link.
@@ -60,6 +60,7 @@ pub(crate) struct SubscribeLink {
     orders: Arc<Orders>,
     interest: Arc<Interest>,
     metrics: LinkMetrics,
+    round_trip_seconds: RoundTripSeconds,
     stop: watch::Receiver<bool>,
     channels: Channels,
     batches: Batches,
@@ -75,8 +76,19 @@ impl SubscribeLink {
         metrics: LinkMetrics,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        let (channels, batches) = (Channels::new(keys), Batches::default());
-        Self { dialer, orders, interest, metrics, stop, channels, batches, is_subscribed: false }
+        let round_trip_seconds =
+            metrics.round_trip_seconds.get_or_create_owned(&LinkLabel::SUBSCRIBE);
+        Self {
+            dialer,
+            orders,
+            interest,
+            metrics,
+            round_trip_seconds,
+            stop,
+            channels: Channels::new(keys),
+            batches: Batches::default(),
+            is_subscribed: false,
+        }
     }
 
     /// Keeps the subscriptions over `connection` and its successors until told to stop.
@@ -160,8 +172,7 @@ impl SubscribeLink {
         let received = self.receive_frames(connection);
         // What came before an error came all the same.
         self.batches.deliver(&self.interest);
-        let round_trip = connection.round_trip().as_secs_f64();
-        self.metrics.round_trip_seconds.get_or_create(&LinkLabel::SUBSCRIBE).set(round_trip);
+        self.round_trip_seconds.set(connection.round_trip().as_secs_f64());
         received
     }
 
@@ -220,6 +231,15 @@ impl SubscribeLink {
             self.metrics.subscribes_refused.inc();
             let text = String::from_utf8_lossy(text);
             tracing::warn!(%channel, "redis refused a subscription: {text}");
+        }
+    }
+}
+
+/// A bug of ours must not look like a link that stands.
+impl Drop for SubscribeLink {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.metrics.health.set_subscribed(false);
         }
     }
 }

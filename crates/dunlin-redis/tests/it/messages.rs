@@ -44,8 +44,8 @@ async fn any_redis_client_can_talk_and_listen() {
     assert_eq!(receivers, 1);
     let _: u32 = server.run_command(&[b"PUBLISH", b"dunlin:chat", b"\x00\xFE"]);
     let received = node.receive(2).await;
-    assert_eq!((received[0].kind(), &received[0].data()[..]), (Kind::Text, "grüße".as_bytes()));
-    assert_eq!((received[1].kind(), &received[1].data()[..]), (Kind::Binary, &b"\x00\xFE"[..]));
+    assert_eq!((received[0].kind(), received[0].data()), (Kind::Text, "grüße".as_bytes()));
+    assert_eq!((received[1].kind(), received[1].data()), (Kind::Binary, &b"\x00\xFE"[..]));
 
     let mut listener = server.client().get_connection().unwrap();
     let mut listener = listener.as_pubsub();
@@ -174,7 +174,7 @@ async fn an_independent_client_sees_the_same_messages() {
     for (publication, payload) in received.iter().zip(&payloads) {
         let seen = oracle.get_message().unwrap();
         assert_eq!(seen.get_payload_bytes(), payload);
-        assert_eq!(&publication.data()[..], payload);
+        assert_eq!(publication.data(), payload);
     }
 }
 

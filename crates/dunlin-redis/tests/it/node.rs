@@ -98,7 +98,11 @@ impl Node {
     }
 
     pub(crate) async fn receive_texts(&self, count: usize) -> Vec<Bytes> {
-        self.receive(count).await.iter().map(|publication| publication.data().clone()).collect()
+        self.receive(count).await.iter().map(text).collect()
+    }
+
+    pub(crate) fn take_texts(&self) -> Vec<Bytes> {
+        self.take().iter().map(text).collect()
     }
 
     /// Takes what has arrived.
@@ -122,6 +126,10 @@ impl Node {
 pub(crate) async fn ended(outcome: Outcome) -> Result<(), PublishError> {
     let ended = timeout(Duration::from_secs(15), outcome).await;
     ended.expect("a publish is answered in time").expect("a publish is answered at all")
+}
+
+fn text(publication: &Arc<Publication>) -> Bytes {
+    Bytes::copy_from_slice(publication.data())
 }
 
 pub(crate) fn name(channel: &str) -> ChannelName {

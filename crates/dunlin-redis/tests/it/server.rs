@@ -90,6 +90,12 @@ impl RedisServer {
         kill_process(pid, signal).unwrap();
     }
 
+    /// Ends the server in good order.
+    pub(crate) fn stop(&mut self) {
+        self.signal(Signal::TERM);
+        self.child.take().expect("it runs").wait().unwrap();
+    }
+
     /// Ends the server at once, as a crash does.
     pub(crate) fn crash(&mut self) {
         if let Some(mut child) = self.child.take() {
