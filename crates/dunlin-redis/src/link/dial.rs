@@ -107,20 +107,29 @@ impl Dialer {
             hello.extend([b"AUTH", user.as_bytes(), password.expose().as_bytes()]);
         }
         hello.extend([&b"SETNAME"[..], b"dunlin"]);
-        command::write(&mut connection.out, &hello);
-        match next_reply(connection).await? {
+        match self.ask(connection, &hello).await? {
             Value::Map(facts) => check_version(&facts)?,
-            Value::Error(text) => return Err(self.refusal(&text)),
             _ => return Err(LinkError::Protocol("HELLO was not answered with a map".to_owned())),
         }
         if self.url.database != 0 {
             let database = self.url.database.to_string();
-            command::write(&mut connection.out, &[b"SELECT", database.as_bytes()]);
-            if let Value::Error(text) = next_reply(connection).await? {
-                return Err(self.refusal(&text));
-            }
+            self.ask(connection, &[b"SELECT", database.as_bytes()]).await?;
         }
+        // A user who may not ping would be cut off later, when the silence is taken for death.
+        self.ask(connection, &[b"PING", b"dunlin"]).await?;
         Ok(())
+    }
+
+    async fn ask(
+        &self,
+        connection: &mut Connection,
+        arguments: &[&[u8]],
+    ) -> Result<Value, LinkError> {
+        command::write(&mut connection.out, arguments);
+        match next_reply(connection).await? {
+            Value::Error(text) => Err(self.refusal(&text)),
+            value => Ok(value),
+        }
     }
 
     fn refusal(&self, text: &[u8]) -> LinkError {

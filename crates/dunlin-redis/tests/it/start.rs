@@ -85,6 +85,14 @@ async fn names_and_passwords() {
 }
 
 #[tokio::test]
+async fn a_user_who_may_not_ping() {
+    let rules = ["--user", "ann", "on", ">pass", "allchannels", "+@all", "-ping"];
+    let server = RedisServer::start_with(&rules);
+    let refusal = refusal(with_access(&server, "ann:pass@")).await;
+    assert!(refusal.contains("refused: NOPERM"), "{refusal}");
+}
+
+#[tokio::test]
 async fn a_port_and_a_database() {
     let port = free_port().to_string();
     let _server = RedisServer::start_with(&["--port", &port]);
