@@ -66,7 +66,6 @@ impl Settings {
 #[error("redis at {address} {cause}")]
 pub struct StartError {
     address: String,
-    #[source]
     cause: LinkError,
 }
 
