@@ -1,10 +1,15 @@
 //! Tests of the built program, one module per feature.
 
-#![allow(clippy::unwrap_used, reason = "clippy knows only #[test] functions as tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "clippy knows only #[test] functions as tests"
+)]
 
 mod cli;
 mod config;
 mod demo;
 mod harness;
 mod plain;
+mod shutdown;
 mod tls;

@@ -15,7 +15,7 @@ use std::{
 pub(crate) use self::{
     client::{Client, Message, Opcode, frame},
     flock::Flock,
-    http::{Response, UPGRADE_HEADERS, exchange, get, read_response, upgrade_request},
+    http::{UPGRADE_HEADERS, exchange, get, read_response, upgrade_request},
     node::{Node, NodeCommand},
     redis::Redis,
 };

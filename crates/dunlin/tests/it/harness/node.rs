@@ -218,7 +218,7 @@ impl Drop for Node {
         let _ = self.process.kill();
         let _ = self.process.wait();
         if thread::panicking() {
-            println!("--- log of the node at {}\n{}", self.address, self.log());
+            eprintln!("--- log of the node at {}\n{}", self.address, self.log());
         }
     }
 }

@@ -1,0 +1,126 @@
+//! Leaving: not ready at once, still open for a while, then closing evenly and ending in time.
+
+use std::{
+    io::Write,
+    net::TcpStream,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+
+use crate::harness::{Flock, Message, Node, get, wait_until};
+
+/// What nothing that ends "at once" takes, even on a busy machine.
+const AT_ONCE: Duration = Duration::from_secs(10);
+
+#[test]
+fn clients_are_closed_evenly_with_1012_after_all_that_was_published() {
+    const CLIENTS: usize = 40;
+    const DRAIN: Duration = Duration::from_secs(2);
+    let settings = ["shutdown.accept_for=2s", "shutdown.drain=2s", "shutdown.timeout=60s"];
+    for mut flock in [Flock::memory(&settings), Flock::redis(2, &settings)] {
+        let leaving = &flock.nodes[0];
+        let mut clients: Vec<_> = (1..CLIENTS).map(|_| leaving.join("leaving")).collect();
+        leaving.signal(Signal::TERM);
+        wait_until("it is not ready", || leaving.status_of("/ready") == 503);
+        assert!(get(leaving.address, "/ready").body.contains("\"leaving\""));
+        assert_eq!(leaving.status_of("/health"), 200);
+        clients.push(leaving.join("leaving"));
+        clients[0].send_text("to the last");
+
+        let readers: Vec<_> = clients
+            .into_iter()
+            .map(|mut client| {
+                thread::spawn(move || {
+                    assert_eq!(client.receive_text(), "to the last");
+                    let (code, reason) = client.receive_close();
+                    assert_eq!((code, reason.as_str()), (1012, "node is leaving, reconnect"));
+                    Instant::now()
+                })
+            })
+            .collect();
+        let mut closed: Vec<_> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
+        closed.sort();
+        let took = closed[CLIENTS - 1] - closed[0];
+        assert!(took > DRAIN / 2, "closed within {took:?}");
+        let at_once = closed.windows(10).filter(|window| window[9] - window[0] < DRAIN / 20);
+        assert_eq!(at_once.count(), 0, "closed by the bunch");
+
+        let status = flock.nodes[0].wait_for_end();
+        assert_eq!(status.code(), Some(0));
+        assert!(flock.nodes[0].log().contains("left in order"), "{}", flock.nodes[0].log());
+        for other in &flock.nodes[1..] {
+            assert_eq!(other.status_of("/ready"), 200);
+        }
+    }
+}
+
+#[test]
+fn what_waits_for_a_client_is_flushed_before_it_is_closed() {
+    let settings = ["shutdown.accept_for=0", "shutdown.drain=0", "limits.backlog_bytes=64MiB"];
+    let mut node = Node::start(&settings);
+    let mut reader = node.join("flushed");
+    let mut publisher = node.join("flushed");
+    let message = vec![1; 60_000];
+    for _ in 0..150 {
+        publisher.send_binary(&message);
+        assert_eq!(publisher.receive(), Message::Binary(message.clone()));
+    }
+    wait_until("something waits", || node.metrics().sum("dunlin_backlog_bytes") > 0.0);
+    node.signal(Signal::TERM);
+    node.wait_for_log("closing connections");
+    for _ in 0..150 {
+        assert_eq!(reader.receive(), Message::Binary(message.clone()));
+    }
+    assert_eq!(reader.receive_close().0, 1012);
+    drop(reader);
+    drop(publisher);
+    assert_eq!(node.wait_for_end().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let settings = ["shutdown.accept_for=0", "shutdown.drain=5m", "shutdown.timeout=6m"];
+    for signals in [[Signal::TERM, Signal::TERM], [Signal::INT, Signal::TERM]] {
+        for mut flock in [Flock::memory(&settings), Flock::redis(1, &settings)] {
+            let _clients = flock.join("c", 10);
+            let node = &mut flock.nodes[0];
+            node.signal(signals[0]);
+            node.wait_for_log("closing connections");
+            assert!(!node.has_ended());
+            let began_at = Instant::now();
+            node.signal(signals[1]);
+            assert_eq!(node.wait_for_end().code(), Some(0));
+            assert!(began_at.elapsed() < AT_ONCE);
+        }
+    }
+}
+
+#[test]
+fn without_clients_there_is_nothing_to_wait_for() {
+    let settings = ["shutdown.accept_for=0", "shutdown.drain=5m", "shutdown.timeout=6m"];
+    for mut flock in [Flock::memory(&settings), Flock::redis(1, &settings)] {
+        let node = &mut flock.nodes[0];
+        // Neither one that left before nor one that asks for pages is a client.
+        node.join("c").close();
+        let mut page = TcpStream::connect(node.address).unwrap();
+        page.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        node.wait_until_empty();
+        let began_at = Instant::now();
+        node.signal(Signal::TERM);
+        assert_eq!(node.wait_for_end().code(), Some(0));
+        assert!(began_at.elapsed() < AT_ONCE);
+    }
+}
+
+#[test]
+fn clients_that_never_say_goodbye_do_not_hold_it_up() {
+    let settings = ["shutdown.accept_for=0", "shutdown.drain=500ms", "shutdown.timeout=1s"];
+    let mut node = Node::start(&settings);
+    let _deaf: Vec<_> = (0..10).map(|_| node.join("deaf")).collect();
+    let began_at = Instant::now();
+    node.signal(Signal::TERM);
+    assert_eq!(node.wait_for_end().code(), Some(0));
+    assert!(began_at.elapsed() < AT_ONCE);
+}
