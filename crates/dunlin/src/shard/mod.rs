@@ -70,6 +70,8 @@ pub(crate) struct Shard {
     decoding: RefCell<dunlin_ws::Context>,
     encoder: RefCell<plain::Encoder>,
     tally: Tally,
+    /// Whether the node closes its connections: whoever comes now is closed at once.
+    is_leaving: Cell<bool>,
     removed: Notify,
     /// Set when the node leaves: no more seats.
     is_leaving: Cell<bool>,
@@ -94,6 +96,7 @@ impl Shard {
             decoding: RefCell::new(decoding),
             encoder: RefCell::default(),
             tally: Tally::new(parts.metrics.clone()),
+            is_leaving: Cell::new(false),
             removed: Notify::new(),
             is_leaving: Cell::new(false),
             parts,

@@ -157,6 +157,9 @@ impl Shard {
         }
         let reader = spawn_local(reader::run(Rc::clone(self), Rc::clone(&connection), early));
         connection.set_reader(reader.abort_handle());
+        if self.is_leaving.get() {
+            self.end(&connection, Disconnect::NodeLeaving);
+        }
     }
 }
 

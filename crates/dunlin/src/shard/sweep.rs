@@ -84,7 +84,9 @@ impl Shard {
     pub(super) async fn leave(self: Rc<Self>, over: Duration) {
         self.is_leaving.set(true);
         let began_at = Instant::now();
-        let all: Vec<_> = self.connections.borrow().iter().map(|(_, c)| Rc::clone(c)).collect();
+        self.is_leaving.set(true);
+        // A seat is closed when it gets its socket.
+        let all = self.every_nth(0, 1);
         let count = u32::try_from(all.len()).unwrap_or(u32::MAX);
         for (number, connection) in (0..).zip(&all) {
             sleep_until(began_at + over * number / count).await;

@@ -1,7 +1,7 @@
 //! Leaving: not ready at once, still open for a while, then closing evenly and ending in time.
 
 use std::{
-    io::Write,
+    io::{BufReader, Write},
     net::TcpStream,
     thread,
     time::{Duration, Instant},
@@ -9,7 +9,9 @@ use std::{
 
 use rustix::process::Signal;
 
-use crate::harness::{Flock, Message, Node, get, wait_until};
+use crate::harness::{
+    Client, Flock, Message, Node, PATIENCE, get, read_response, upgrade_request, wait_until,
+};
 
 /// What nothing that ends "at once" takes, even on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(10);
@@ -123,4 +125,39 @@ fn clients_that_never_say_goodbye_do_not_hold_it_up() {
     node.signal(Signal::TERM);
     assert_eq!(node.wait_for_end().code(), Some(0));
     assert!(began_at.elapsed() < AT_ONCE);
+}
+
+/// A connection that was accepted before the end of accepting can still ask for an upgrade.
+#[test]
+fn who_comes_while_connections_are_closed_is_sent_elsewhere() {
+    let settings = ["shutdown.accept_for=0", "shutdown.drain=2s", "shutdown.timeout=2m"];
+    for mut flock in [Flock::memory(&settings), Flock::redis(1, &settings)] {
+        let node = &mut flock.nodes[0];
+        let clients: Vec<_> = (0..4).map(|_| node.join("late")).collect();
+        let mut late: Vec<_> = (0..4).map(|_| TcpStream::connect(node.address).unwrap()).collect();
+        for late in &mut late {
+            late.set_read_timeout(Some(PATIENCE)).unwrap();
+            late.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+            read_response(&mut BufReader::new(&*late)).unwrap();
+        }
+        let began_at = Instant::now();
+        node.signal(Signal::TERM);
+        node.wait_for_log("closing connections");
+        for late in late {
+            match Client::upgrade(late, &upgrade_request("/ws/late")) {
+                Ok((mut client, _)) => assert_eq!(client.receive_close().0, 1012),
+                Err(Some(refusal)) => {
+                    assert_eq!(refusal.status, 503);
+                    assert!(refusal.header("retry-after").is_some());
+                }
+                Err(None) => panic!("neither answer nor close frame"),
+            }
+        }
+        for mut client in clients {
+            assert_eq!(client.receive_close().0, 1012);
+        }
+        assert_eq!(node.wait_for_end().code(), Some(0));
+        assert!(began_at.elapsed() < Duration::from_secs(60), "it waited for the late ones");
+        assert!(node.log().contains("left in order"), "{}", node.log());
+    }
 }
