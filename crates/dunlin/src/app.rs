@@ -67,7 +67,13 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
     let inboxes: Vec<_> = (0..shard_count(config)).map(|_| Arc::new(Inbox::new(&limits))).collect();
     let interest = Arc::new(Interest::new(inboxes.clone()));
     let mut registry = Registry::with_prefix("dunlin");
-    let broker = ChosenBroker::start(&config.redis, &interest, &mut registry).await?;
+    let broker = tokio::select! {
+        broker = ChosenBroker::start(&config.redis, &interest, &mut registry) => broker?,
+        () = signals.received() => {
+            tracing::info!("told to leave before there was a broker");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     let node = Arc::new(Node::new(interest, broker.share()));
 
     let ledgers: Vec<_> = inboxes.iter().map(|_| Arc::new(Ledger::default())).collect();

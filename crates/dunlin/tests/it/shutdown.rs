@@ -10,7 +10,8 @@ use std::{
 use rustix::process::Signal;
 
 use crate::harness::{
-    Client, Flock, Message, Node, PATIENCE, get, read_response, upgrade_request, wait_until,
+    Client, Flock, Message, Node, NodeCommand, PATIENCE, Redis, get, read_response,
+    upgrade_request, wait_until,
 };
 
 /// What nothing that ends "at once" takes, even on a busy machine.
@@ -160,4 +161,17 @@ fn who_comes_while_connections_are_closed_is_sent_elsewhere() {
         assert!(began_at.elapsed() < Duration::from_secs(60), "it waited for the late ones");
         assert!(node.log().contains("left in order"), "{}", node.log());
     }
+}
+
+#[test]
+fn a_node_that_still_waits_for_redis_can_be_ended() {
+    let mut redis = Redis::start();
+    redis.stop();
+    let url = format!("redis.url={}", redis.url());
+    let mut node = NodeCommand::new().set(&[&url, "redis.wait=5m"]).spawn();
+    node.wait_for_log("waiting: redis");
+    let began_at = Instant::now();
+    node.signal(Signal::TERM);
+    node.wait_for_end();
+    assert!(began_at.elapsed() < AT_ONCE);
 }
