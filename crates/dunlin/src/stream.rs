@@ -95,7 +95,7 @@ impl Stream {
         }
     }
 
-    /// Pushes out what [`Stream::try_write`] took and the socket did not. True when nothing is left.
+    /// Pushes out what [`Stream::try_write`] took and the socket did not. True when all is out.
     pub(crate) fn try_flush(&self) -> io::Result<bool> {
         match self {
             Self::Tcp(_) => Ok(true),

@@ -1,3 +1,5 @@
+//! The checker finds each fault that is put in, and no other.
+
 use proptest::prelude::*;
 
 use super::*;

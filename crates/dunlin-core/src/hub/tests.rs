@@ -1,3 +1,5 @@
+//! The hub against a plain map of sets, and fan-out while subscribers leave.
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,

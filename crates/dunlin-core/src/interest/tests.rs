@@ -1,3 +1,5 @@
+//! Batches reach those shards that want the channel; a channel lingers after its last one.
+
 use std::{cell::Cell, time::Duration};
 
 use bytes::Bytes;

@@ -1,3 +1,5 @@
+//! Whatever is wished and answered in between, the wanted channels stand in the end.
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::{Just, Strategy, prop, prop_oneof, proptest};
@@ -152,7 +154,8 @@ proptest! {
                 Deed::Refuse => {
                     let is_whole = server.unconfirmed.len()
                         == channels.flight.as_ref().map_or(0, |flight| flight.keys.len());
-                    let is_subscribe = server.unconfirmed.iter().all(|(v, _)| *v == Verb::Subscribe);
+                    let is_subscribe =
+                server.unconfirmed.iter().all(|(verb, _)| *verb == Verb::Subscribe);
                     if is_whole && is_subscribe && !server.unconfirmed.is_empty() {
                         server.unconfirmed.clear();
                         if let Some(refused) = channels.refuse() {

@@ -1,3 +1,5 @@
+//! The queue waits within its bounds and refuses beyond them.
+
 use dunlin_core::{channel::ChannelName, publication::Kind};
 use tokio::{sync::oneshot, time::advance};
 

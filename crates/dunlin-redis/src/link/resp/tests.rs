@@ -1,3 +1,5 @@
+//! RESP3 is read the same in any split, and nonsense is refused within bounds.
+
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::{Just, Strategy, any, prop, prop_oneof, proptest};
 
