@@ -92,6 +92,7 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        // Polls up to a deadline: a process tells nobody when it is there or gone.
         thread::sleep(Duration::from_millis(20));
     }
 }

@@ -13,4 +13,5 @@ mod faults;
 mod harness;
 mod plain;
 mod shutdown;
+mod tidy;
 mod tls;

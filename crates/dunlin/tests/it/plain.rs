@@ -409,6 +409,7 @@ fn a_client_that_answers_pings_stays_and_a_dead_one_goes() {
                 other => panic!("{other:?}"),
             }
         }
+        // Keeps the pace of a talker that is quieter than the limits on control frames.
         thread::sleep(Duration::from_millis(50));
     }
     alive.send_text("alive");

@@ -44,6 +44,7 @@ fn sighup_brings_a_new_certificate() {
         let deadline = Instant::now() + PATIENCE;
         while !is_healthy() {
             assert!(Instant::now() < deadline, "not healthy {when}");
+            // Polls up to a deadline: a process tells nobody when it is there or gone.
             thread::sleep(Duration::from_millis(20));
         }
     };

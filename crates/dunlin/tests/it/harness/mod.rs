@@ -28,6 +28,7 @@ pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        // Polls up to a deadline: what is waited for tells nobody.
         thread::sleep(Duration::from_millis(5));
     }
 }

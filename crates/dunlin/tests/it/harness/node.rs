@@ -125,6 +125,7 @@ impl Node {
             let ended = self.process.try_wait().unwrap();
             let is_late = Instant::now() > deadline;
             assert!(ended.is_none() && !is_late, "no {text:?}, {ended:?}:\n{}", self.log());
+            // Polls up to a deadline: the log is another thread's.
             thread::sleep(Duration::from_millis(5));
         }
     }

@@ -101,6 +101,7 @@ fn spawn(port: u16, password: Option<&str>, folder: &TempDir) -> Option<Child> {
         match pid {
             Some(pid) if process.id() == pid => return Some(process),
             Some(_) => break,
+            // Polls up to a deadline: Redis tells nobody when it listens.
             None => thread::sleep(Duration::from_millis(5)),
         }
     }
