@@ -70,11 +70,10 @@ pub(crate) struct Shard {
     decoding: RefCell<dunlin_ws::Context>,
     encoder: RefCell<plain::Encoder>,
     tally: Tally,
-    /// Whether the node closes its connections: whoever comes now is closed at once.
+    /// Whether the node closes its connections: there are no more seats, and who has one already is
+    /// closed as soon as it has its socket.
     is_leaving: Cell<bool>,
     removed: Notify,
-    /// Set when the node leaves: no more seats.
-    is_leaving: Cell<bool>,
 }
 
 /// As much as one read takes.
@@ -98,7 +97,6 @@ impl Shard {
             tally: Tally::new(parts.metrics.clone()),
             is_leaving: Cell::new(false),
             removed: Notify::new(),
-            is_leaving: Cell::new(false),
             parts,
         }
     }

@@ -84,7 +84,6 @@ impl Shard {
     pub(super) async fn leave(self: Rc<Self>, over: Duration) {
         self.is_leaving.set(true);
         let began_at = Instant::now();
-        self.is_leaving.set(true);
         // A seat is closed when it gets its socket.
         let all = self.every_nth(0, 1);
         let count = u32::try_from(all.len()).unwrap_or(u32::MAX);
