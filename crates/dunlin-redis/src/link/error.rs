@@ -9,13 +9,13 @@ use super::{reconnect::Failure, resp::RespError};
 pub(crate) enum LinkError {
     /// Nobody answers at the address.
     #[error("cannot be reached: {0}")]
-    Unreachable(#[source] io::Error),
+    Unreachable(io::Error),
     /// Connection and greeting took too long.
     #[error("did not answer within {0:?}")]
     Timeout(Duration),
     /// The TLS handshake failed: no TLS there, or a certificate nobody trusts.
     #[error("failed the tls handshake: {0}")]
-    Tls(#[source] io::Error),
+    Tls(io::Error),
     /// The certificates to trust cannot be used.
     #[error("cannot be trusted: {0}")]
     Certificates(String),
@@ -39,7 +39,7 @@ pub(crate) enum LinkError {
     Protocol(String),
     /// The connection broke.
     #[error("broke the connection: {0}")]
-    Broken(#[source] io::Error),
+    Broken(io::Error),
     /// The server closed the connection.
     #[error("closed the connection")]
     Closed,

@@ -28,7 +28,10 @@ use crate::{
 async fn refusal(settings: Settings) -> String {
     match Node::start_with(settings, 1000).await {
         Ok(_) => panic!("it started"),
-        Err(error) => error.to_string(),
+        Err(error) => {
+            assert!(std::error::Error::source(&error).is_none(), "the sentence says it all");
+            error.to_string()
+        }
     }
 }
 
