@@ -1,7 +1,7 @@
 //! The publish link: one task that takes publishes from the queue, sends many with one write and
 //! hands out the answers. No timer makes the batches: while two are unanswered, publishes gather.
 
-use std::{collections::VecDeque, future::pending, sync::Arc, time::Duration};
+use std::{collections::VecDeque, future::pending, mem, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use dunlin_core::{broker::ReplyTo, error::PublishError, interest::Interest};
@@ -171,7 +171,7 @@ impl PublishLink {
             let outcome = match frame {
                 Frame::Reply(Value::Integer(_)) => Ok(()),
                 Frame::Reply(Value::Error(text)) => {
-                    tracing::debug!("redis rejected a publish: {}", String::from_utf8_lossy(&text));
+                    in_flight.note_rejection(&text);
                     Err(PublishError::Rejected)
                 }
                 Frame::Reply(_) => return Err(unexpected("a reply that no publish has")),
@@ -213,11 +213,13 @@ struct InFlight {
     batch: u64,
     interest: Arc<Interest>,
     metrics: LinkMetrics,
+    /// Whether this connection's first rejected publish was logged.
+    has_warned: bool,
 }
 
 impl InFlight {
     fn new(interest: Arc<Interest>, metrics: LinkMetrics) -> Self {
-        Self { replies: VecDeque::new(), batch: 0, interest, metrics }
+        Self { replies: VecDeque::new(), batch: 0, interest, metrics, has_warned: false }
     }
 
     fn is_empty(&self) -> bool {
@@ -236,6 +238,16 @@ impl InFlight {
     fn end_batch(&mut self) {
         if self.replies.back().is_some_and(|(_, newest)| *newest == self.batch) {
             self.batch += 1;
+        }
+    }
+
+    /// Tells the operator once: what is published where is up to clients, and so are more lines.
+    fn note_rejection(&mut self, text: &[u8]) {
+        let text = String::from_utf8_lossy(text);
+        if mem::replace(&mut self.has_warned, true) {
+            tracing::debug!("redis rejected a publish: {text}");
+        } else {
+            tracing::warn!("redis rejected a publish: {text}");
         }
     }
 

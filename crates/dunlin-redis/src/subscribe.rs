@@ -65,6 +65,8 @@ pub(crate) struct SubscribeLink {
     channels: Channels,
     batches: Batches,
     is_subscribed: bool,
+    /// Whether this connection's first refused subscription was logged.
+    has_warned: bool,
 }
 
 impl SubscribeLink {
@@ -88,6 +90,7 @@ impl SubscribeLink {
             channels: Channels::new(keys),
             batches: Batches::default(),
             is_subscribed: false,
+            has_warned: false,
         }
     }
 
@@ -123,6 +126,7 @@ impl SubscribeLink {
         // In this order: a wish is in the table of interest before its order is here to be dropped.
         self.orders.take();
         self.channels.restart(self.interest.channels());
+        self.has_warned = false;
         let mut ear = Ear::Open;
         loop {
             self.channels.write_next(&mut connection.out);
@@ -211,7 +215,7 @@ impl SubscribeLink {
             b"unsubscribe" => Verb::Unsubscribe,
             b"message" if matches!(last, Value::Skipped { .. }) => {
                 self.metrics.messages_skipped.inc();
-                tracing::warn!("message skipped: it is larger than this node takes");
+                tracing::debug!("message skipped: it is larger than this node takes");
                 return;
             }
             _ => return,
@@ -230,7 +234,12 @@ impl SubscribeLink {
         if let Some(channel) = self.channels.refuse() {
             self.metrics.subscribes_refused.inc();
             let text = String::from_utf8_lossy(text);
-            tracing::warn!(%channel, "redis refused a subscription: {text}");
+            // Clients choose channels: one line tells the operator, more would be theirs to write.
+            if mem::replace(&mut self.has_warned, true) {
+                tracing::debug!(%channel, "redis refused a subscription: {text}");
+            } else {
+                tracing::warn!(%channel, "redis refused a subscription: {text}");
+            }
         }
     }
 }

@@ -20,7 +20,7 @@ use dunlin_redis::{
 
 use crate::{
     node::{Node, ended, name},
-    server::{RedisServer, wait_until},
+    server::{RedisServer, slice, wait_until},
 };
 
 #[tokio::test]
@@ -32,6 +32,24 @@ async fn it_conforms() {
         broker as Arc<dyn Broker>
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_conforms_however_the_bytes_are_cut() {
+    let server = RedisServer::start();
+    let sliced = server.socket().with_extension("sliced");
+    let slicing = tokio::spawn(slice(server.socket(), sliced.clone()));
+    wait_until("the slicer listens", || sliced.exists());
+    conformance::run(|interest| {
+        let url = format!("redis+unix://{}", sliced.display()).parse().unwrap();
+        async {
+            let settings = Settings::new(url);
+            let broker = RedisBroker::start(settings, interest, LinkMetrics::default()).await;
+            broker.unwrap() as Arc<dyn Broker>
+        }
+    })
+    .await;
+    slicing.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

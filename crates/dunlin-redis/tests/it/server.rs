@@ -12,6 +12,10 @@ use std::{
 use dunlin_redis::url::RedisUrl;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixListener,
+};
 
 /// Ends with the test, however the test ends.
 pub(crate) struct RedisServer {
@@ -123,4 +127,31 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 /// A port that nobody listens on.
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Stands before a server and passes bytes on one, two or three at a time.
+pub(crate) async fn slice(server: PathBuf, socket: PathBuf) {
+    let listener = UnixListener::bind(socket).unwrap();
+    loop {
+        let (client, _) = listener.accept().await.unwrap();
+        let server = tokio::net::UnixStream::connect(&server).await.unwrap();
+        let ((from_client, to_client), (from_server, to_server)) =
+            (tokio::io::split(client), tokio::io::split(server));
+        tokio::spawn(pass_on(from_client, to_server));
+        tokio::spawn(pass_on(from_server, to_client));
+    }
+}
+
+async fn pass_on(
+    mut from: impl tokio::io::AsyncRead + Unpin,
+    mut to: impl tokio::io::AsyncWrite + Unpin,
+) {
+    let mut buffer = [0; 3];
+    for length in (1..=3).cycle() {
+        let Ok(length @ 1..) = from.read(&mut buffer[..length]).await else { return };
+        if to.write_all(&buffer[..length]).await.is_err() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
 }
