@@ -1,13 +1,9 @@
 //! Redis is away: clients stay, publishes wait or are refused, and nothing gets lost in silence.
 
 use std::{
-    collections::HashSet,
     io::{Read, Write},
-    net::{SocketAddr, TcpListener},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    net::TcpListener,
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -16,109 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     cli::{dunlin, stderr},
-    harness::{Client, Flock, Message, NodeCommand, Redis, wait_until},
+    harness::{Client, Flock, Listener, NodeCommand, Redis, check, publish, wait_until},
 };
-
-/// What the issue of a publisher's connection was.
-struct Sent {
-    name: String,
-    count: usize,
-    /// Whether it was closed with 1013: what it sent last may be lost, and it knows.
-    was_told: bool,
-}
-
-/// Publishes numbered texts without pause until told to stop, over as many connections as it takes.
-fn publish(address: SocketAddr, name: &str, stop: &AtomicBool) -> Vec<Sent> {
-    let mut sent = Vec::new();
-    while !stop.load(Ordering::Relaxed) {
-        // Refused while Redis is away.
-        let Ok(mut client) = Client::try_open(address, "/ws/load") else {
-            thread::sleep(Duration::from_millis(20));
-            continue;
-        };
-        let name = format!("{name}.{}", sent.len());
-        let mut count = 0;
-        let mut was_told = false;
-        while !stop.load(Ordering::Relaxed) && !was_told {
-            if client.try_send_bytes(&text(&format!("{name} {count}"))).is_err() {
-                was_told = true;
-            }
-            count += 1;
-            while !client.is_silent_for(Duration::from_millis(2)) && !was_told {
-                match client.receive() {
-                    Message::Text(_) => {}
-                    Message::Close(code, _) => {
-                        assert_eq!(code, 1013);
-                        was_told = true;
-                    }
-                    other => panic!("{other:?}"),
-                }
-            }
-        }
-        sent.push(Sent { name, count, was_told });
-        if !was_told {
-            // All of it was sent in order; the end of the stream must not cut off the rest.
-            client.close();
-        }
-    }
-    sent
-}
-
-fn text(text: &str) -> Vec<u8> {
-    crate::harness::frame(crate::harness::Opcode::Text, text.as_bytes())
-}
-
-/// A subscriber that writes down what it hears, and when it last did.
-struct Listener {
-    heard: Arc<Mutex<(Vec<String>, Instant)>>,
-    thread: thread::JoinHandle<()>,
-}
-
-impl Listener {
-    fn start(mut client: Client) -> Self {
-        let heard = Arc::new(Mutex::new((Vec::new(), Instant::now())));
-        let thread = thread::spawn({
-            let heard = Arc::clone(&heard);
-            move || {
-                loop {
-                    match client.receive() {
-                        Message::Text(text) if text == "end" => return,
-                        Message::Text(text) => {
-                            let mut heard = heard.lock().unwrap();
-                            heard.0.push(text);
-                            heard.1 = Instant::now();
-                        }
-                        other => panic!("a subscriber got {other:?}"),
-                    }
-                }
-            }
-        });
-        Self { heard, thread }
-    }
-
-    fn last_heard(&self) -> Instant {
-        self.heard.lock().unwrap().1
-    }
-
-    fn end(self) -> Vec<String> {
-        self.thread.join().unwrap();
-        std::mem::take(&mut self.heard.lock().unwrap().0)
-    }
-}
-
-/// Nothing twice, each publisher's order kept, and what is missing was told to its publisher.
-fn check(heard: &[String], sent: &[Sent]) {
-    let unique: HashSet<_> = heard.iter().collect();
-    assert_eq!(unique.len(), heard.len(), "something was delivered twice");
-    for Sent { name, count, was_told } in sent {
-        let prefix = format!("{name} ");
-        let numbers: Vec<usize> =
-            heard.iter().filter_map(|text| text.strip_prefix(&prefix)?.parse().ok()).collect();
-        assert!(numbers.is_sorted(), "{name} was reordered");
-        let missing = count - numbers.len();
-        assert!(missing == 0 || *was_told, "{missing} of {count} of {name} are lost in silence");
-    }
-}
 
 /// Publishes on all nodes while `fault` happens to Redis, and checks what everybody heard.
 fn under_load(flock: &mut Flock, mut fault: impl FnMut(&mut Redis, &[Listener])) {

@@ -12,6 +12,7 @@ mod demo;
 mod faults;
 mod harness;
 mod plain;
+mod scaling;
 mod shutdown;
 mod tidy;
 mod tls;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::http::{Response, connect, read_response, upgrade_request};
+use super::http::{Response, connect, connect_with_little_room, read_response, upgrade_request};
 
 /// One connection. Dropping it drops the socket without a word.
 pub(crate) struct Client<S: Read + Write = TcpStream> {
@@ -69,6 +69,13 @@ impl Client {
     /// Joins `channel`.
     pub(crate) fn join(address: SocketAddr, channel: &str) -> Self {
         Self::open(address, &format!("/ws/{channel}"))
+    }
+
+    /// Joins `channel`; what it does not read waits at the server, but for a few KiB.
+    pub(crate) fn join_with_little_room(address: SocketAddr, channel: &str) -> Self {
+        let request = upgrade_request(&format!("/ws/{channel}"));
+        let (client, _) = Self::upgrade(connect_with_little_room(address), &request).unwrap();
+        client
     }
 
     /// Upgrades at `path`.
@@ -143,11 +150,6 @@ impl<S: Read + Write> Client<S> {
     /// Sends a frame that does not end its message.
     pub(crate) fn send_fragment(&mut self, opcode: Opcode, payload: &[u8]) {
         self.send_bytes(&raw_frame(opcode as u8, payload));
-    }
-
-    /// Sends a frame with any first byte.
-    pub(crate) fn send_raw_frame(&mut self, first: u8, payload: &[u8]) {
-        self.send_bytes(&raw_frame(first, payload));
     }
 
     /// Says goodbye and waits for the server's.

@@ -4,6 +4,7 @@
 mod client;
 mod flock;
 mod http;
+mod load;
 mod node;
 mod redis;
 
@@ -16,6 +17,7 @@ pub(crate) use self::{
     client::{Client, Message, Opcode, frame},
     flock::Flock,
     http::{UPGRADE_HEADERS, exchange, get, read_response, upgrade_request},
+    load::{Listener, check, publish},
     node::{Node, NodeCommand},
     redis::Redis,
 };

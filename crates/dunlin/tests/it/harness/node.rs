@@ -149,12 +149,6 @@ impl Node {
         metrics
     }
 
-    pub(crate) fn wait_for_active(&self, count: usize) {
-        wait_until("connections are counted", || {
-            self.metrics().sum("dunlin_connections_active") == count as f64
-        });
-    }
-
     /// Waits until nothing is left of any client.
     pub(crate) fn wait_until_empty(&self) {
         let left = || {
