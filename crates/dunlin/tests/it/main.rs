@@ -14,5 +14,6 @@ mod harness;
 mod plain;
 mod scaling;
 mod shutdown;
+mod slow;
 mod tidy;
 mod tls;
