@@ -6,6 +6,7 @@
     reason = "clippy knows only #[test] functions as tests"
 )]
 
+mod attacks;
 mod cli;
 mod config;
 mod demo;
