@@ -1,8 +1,9 @@
 //! Accepting: sockets become HTTP connections, as many at once as `limits.handshakes` allows.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::Router;
+use dunlin_core::limits::SUBSCRIBE_WAIT;
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -14,7 +15,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -40,6 +41,9 @@ const LISTEN_BACKLOG: i32 = 4096;
 
 /// Headers of one request.
 const HEADERS_MAX: usize = 100;
+
+/// How long the answer to a request that came in time may take.
+const LAST_ANSWER: Duration = SUBSCRIBE_WAIT;
 
 /// Pauses after failed accepts: the first, and what doubling leads to.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -99,32 +103,43 @@ impl Acceptor {
             return;
         }
         let (http, router) = (http.clone(), self.router.clone());
+        let deadline = Instant::now() + self.handshake_age;
         let Some(tls) = self.tls.clone() else {
-            tokio::spawn(serve_http(tcp, http, router, permit));
+            tokio::spawn(serve_http(tcp, http, router, deadline, permit));
             return;
         };
-        let handshake_age = self.handshake_age;
         tokio::spawn(async move {
             // Who fails the handshake or dawdles gets nothing more from us.
-            if let Ok(Ok(stream)) = timeout(handshake_age, tls.accept(tcp)).await {
-                serve_http(stream, http, router, permit).await;
+            if let Ok(Ok(stream)) = timeout_at(deadline, tls.accept(tcp)).await {
+                serve_http(stream, http, router, deadline, permit).await;
             }
         });
     }
 }
 
+/// Answers requests until one is an upgrade, at the latest until `deadline`: others wait for the
+/// place.
 async fn serve_http<S>(
     stream: S,
     http: http1::Builder,
     router: Router,
+    deadline: Instant,
     permit: OwnedSemaphorePermit,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = TowerToHyperService::new(router);
     let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let mut connection = pin!(connection);
+    let served = match timeout_at(deadline, connection.as_mut()).await {
+        Ok(served) => served,
+        Err(_elapsed) => {
+            connection.as_mut().graceful_shutdown();
+            timeout(LAST_ANSWER, connection).await.unwrap_or(Ok(()))
+        }
+    };
     // Bad requests were answered by hyper; broken sockets are everyday.
-    if let Err(error) = connection.await {
+    if let Err(error) = served {
         tracing::trace!(%error, "an http connection broke off");
     }
     drop(permit);

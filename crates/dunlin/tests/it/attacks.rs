@@ -73,6 +73,34 @@ fn a_handshake_that_takes_too_long_is_cut_off_whatever_trickles_in() {
 }
 
 #[test]
+fn pages_do_not_hold_a_place_for_long() {
+    let page = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    check_dawdlers("idle after a page", page, "");
+    check_dawdlers("page after page", page, page);
+    let post = "POST /ws HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n";
+    check_dawdlers("an endless body", post, "x");
+}
+
+/// A client that asks and asks and never reads an answer.
+#[test]
+fn answers_that_nobody_reads_do_not_hold_a_place_for_long() {
+    let node = Node::start(&["limits.handshake_age=1s", "limits.handshakes=8"]);
+    let pages = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2000);
+    let deaf: Vec<_> = (0..8)
+        .map(|_| {
+            let mut stream = connect(node.address);
+            stream.set_nonblocking(true).unwrap();
+            let _ = stream.write(pages.as_bytes());
+            stream
+        })
+        .collect();
+    let began_at = Instant::now();
+    check_service(&node);
+    assert!(began_at.elapsed() < Duration::from_secs(20), "places are held");
+    drop(deaf);
+}
+
+#[test]
 fn header_bombs_are_refused() {
     let node = Node::start(&[]);
     let request = |path: &str, headers: &str| {
