@@ -59,6 +59,7 @@ fn check_dawdlers(what: &str, begin: &str, go_on: &str) {
                 let _ = dawdler.write(go_on.as_bytes());
                 !is_gone(dawdler)
             });
+            // The pace of a trickle.
             thread::sleep(Duration::from_millis(20));
         }
         good.join()
@@ -209,12 +210,13 @@ fn a_message_that_is_never_finished_is_closed_in_time() {
     while node.metrics().closed("message_unfinished") < 4.0 {
         assert!(began_at.elapsed() < PATIENCE);
         let _ = last.try_send_bytes(&frame(Opcode::Ping, b""));
+        // A pace that no flood has.
         thread::sleep(Duration::from_millis(150));
-        if !last.is_silent_for(Duration::from_millis(1)) {
-            if let Message::Close(code, _) = last.receive_any() {
-                assert_eq!(code, 1008);
-                break;
-            }
+        if !last.is_silent_for(Duration::from_millis(1))
+            && let Message::Close(code, _) = last.receive_any()
+        {
+            assert_eq!(code, 1008);
+            break;
         }
     }
     drop((clients, last));
@@ -235,6 +237,7 @@ fn messages_that_follow_each_other_without_pause_are_each_given_their_time() {
         let end = (at + 7).min(bytes.len());
         client.send_bytes(&bytes[at..end]);
         sent += end - at;
+        // Longer than the deadline in all, and never a pause between two messages.
         thread::sleep(Duration::from_millis(5));
         while !client.is_silent_for(Duration::from_millis(1)) {
             assert_eq!(client.receive_text(), "tick");
@@ -284,6 +287,7 @@ fn running_out_of_files_is_a_pause_and_no_spin() {
     let idle: Vec<_> = (0..100).map(|_| connect(node.address)).collect();
     node.wait_for_log("cannot accept");
     let before = node.cpu_time();
+    // The time over which it is measured.
     thread::sleep(Duration::from_secs(1));
     let spent = node.cpu_time() - before;
     assert!(spent < Duration::from_millis(300), "{spent:?} of a second spent on nothing");

@@ -42,6 +42,7 @@ fn under_load(flock: &mut Flock, mut fault: impl FnMut(&mut Redis, &[Listener]))
         }
     });
     flock.redis = Some(redis);
+    wait_until("all are ready", || nodes.iter().all(|node| node.status_of("/ready") == 200));
     nodes[0].join("load").send_text("end");
     for listener in listeners {
         check(&listener.end(), &sent);
@@ -57,6 +58,7 @@ fn a_restart_of_redis_under_load_loses_no_client_and_nothing_in_silence() {
     under_load(&mut flock, |redis, listeners| {
         for _ in 0..3 {
             redis.stop();
+            // The time without Redis.
             thread::sleep(Duration::from_millis(500));
             redis.start_again();
             let returned_at = Instant::now();
@@ -79,6 +81,7 @@ fn publishers_that_cannot_wait_any_longer_are_told() {
     let mut flock = Flock::redis(2, &["redis.queue_age=300ms"]);
     under_load(&mut flock, |redis, _| {
         redis.stop();
+        // The time without Redis.
         thread::sleep(Duration::from_millis(1500));
         redis.start_again();
     });

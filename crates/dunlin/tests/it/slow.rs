@@ -115,6 +115,7 @@ fn who_reads_too_slowly_is_closed_though_it_reads() {
     let reader = thread::spawn(move || {
         let mut bytes = [0; 100];
         while matches!(socket.read(&mut bytes), Ok(1..)) {
+            // The pace of somebody who reads too slowly.
             thread::sleep(Duration::from_millis(20));
         }
     });

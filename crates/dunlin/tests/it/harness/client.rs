@@ -85,7 +85,8 @@ impl Client {
 
     /// Upgrades at `path`, or returns the answer that was no 101.
     pub(crate) fn try_open(address: SocketAddr, path: &str) -> Result<Self, Option<Response>> {
-        Self::upgrade(connect(address), &upgrade_request(path)).map(|(client, _)| client)
+        let stream = connect(address).map_err(|_| None)?;
+        Self::upgrade(stream, &upgrade_request(path)).map(|(client, _)| client)
     }
 
     pub(crate) fn socket(&self) -> &TcpStream {

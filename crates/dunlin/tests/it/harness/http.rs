@@ -1,7 +1,7 @@
 //! HTTP/1.1 by hand: what is sent is what the test says, and nothing is corrected.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
 };
 
@@ -34,12 +34,12 @@ pub(crate) fn upgrade_request(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{UPGRADE_HEADERS}\r\n")
 }
 
-pub(crate) fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
-    stream
+pub(crate) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
 }
 
 /// A connection whose client takes little before its reads.
@@ -58,7 +58,7 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> Response {
 
 /// Sends `request` on a connection of its own.
 pub(crate) fn exchange(address: SocketAddr, request: &str) -> Response {
-    let mut stream = connect(address);
+    let mut stream = connect(address).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     read_response(&mut BufReader::new(stream)).expect("an answer")
 }

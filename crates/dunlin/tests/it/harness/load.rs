@@ -34,6 +34,7 @@ pub(crate) fn publish(address: SocketAddr, name: &str, stop: &AtomicBool) -> Vec
     while !stop.load(Ordering::Relaxed) {
         // Refused while Redis is away, or the node is gone.
         let Ok(mut client) = Client::try_open(address, "/ws/load") else {
+            // Polls: a node tells nobody that it is back.
             thread::sleep(Duration::from_millis(20));
             continue;
         };
