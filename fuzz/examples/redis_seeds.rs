@@ -27,7 +27,8 @@ const RESP: [(&str, &str); 12] = [
     ("message", ">3\r\n$7\r\nmessage\r\n$11\r\ndunlin:chat\r\n$5\r\nhello\r\n"),
     (
         "messages",
-        ">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$2\r\nhi\r\n>3\r\n$7\r\nmessage\r\n$1\r\nb\r\n$0\r\n\r\n",
+        ">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$2\r\nhi\r\n\
+             >3\r\n$7\r\nmessage\r\n$1\r\nb\r\n$0\r\n\r\n",
     ),
     ("subscribe", ">3\r\n$9\r\nsubscribe\r\n$11\r\ndunlin:chat\r\n:1\r\n+PONG\r\n"),
     ("published", ":1\r\n:0\r\n-NOPERM no\r\n:-3\r\n"),

@@ -32,13 +32,14 @@ async fn publish_numbers(node: Arc<Node>, mut stop: oneshot::Receiver<()>) -> Ve
     while stop.try_recv().is_err() {
         let text = outcomes.len().to_string();
         outcomes.push(node.publish("numbers", Kind::Text, text.as_bytes()));
+        // The pace of the load.
         sleep(Duration::from_millis(1)).await;
     }
     outcomes
 }
 
-/// No publish is dropped in silence: accepted ones arrive once and in order, refused ones never, and
-/// of the unknown ones each at most once.
+/// No publish is dropped in silence: accepted ones arrive once and in order, refused ones never,
+/// and of the unknown ones each at most once.
 async fn check_numbers(
     outcomes: Vec<Outcome>,
     received: &[Bytes],
@@ -78,18 +79,21 @@ async fn check_restart(ending: Ending, down: Duration) {
     listener.join("numbers").await;
     let (stop, stopped) = oneshot::channel();
     let publishing = tokio::spawn(publish_numbers(Arc::clone(&publisher), stopped));
+    // How long the load runs before the end of Redis.
     sleep(Duration::from_millis(200)).await;
     tokio::task::block_in_place(|| match ending {
         Ending::Stop => server.stop(),
         Ending::Crash => server.crash(),
     });
     publisher.wait_for(BrokerStatus::Lost);
+    // How long Redis is away.
     sleep(down).await;
     tokio::task::block_in_place(|| server.run());
     let back = Instant::now();
     let before = publisher.metrics.publishes_accepted.get();
     unless_blocked("publishes flow", || publisher.metrics.publishes_accepted.get() > before);
     assert!(back.elapsed() < Duration::from_secs(1), "{:?}", back.elapsed());
+    // How long the load runs after the return.
     sleep(Duration::from_millis(200)).await;
     stop.send(()).unwrap();
     let outcomes = publishing.await.unwrap();
@@ -147,6 +151,7 @@ async fn whoever_waits_for_a_subscription_is_told_of_the_loss() {
     let node = Node::start(&server).await;
     server.signal(Signal::STOP);
     let Wish::Pending(answer) = node.wish("chat") else { panic!("granted by a frozen server") };
+    // Time for the command to be on its way; a frozen server tells nobody that it has come.
     sleep(Duration::from_millis(100)).await;
     tokio::task::block_in_place(|| server.crash());
     assert_eq!(answer.granted().await, Err(BrokerLost));

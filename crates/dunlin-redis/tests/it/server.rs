@@ -59,7 +59,10 @@ impl RedisServer {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let child = command.spawn().unwrap_or_else(|error| {
-            panic!("these tests need `redis-server` 7.0 or later in PATH (apt-get install redis-server): {error}")
+            panic!(
+                "these tests need `redis-server` 7.0 or later in PATH \
+                 (apt-get install redis-server): {error}"
+            )
         });
         self.child = Some(child);
         // It accepts once it is ready; a file left by one that crashed refuses.
@@ -120,6 +123,7 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < Duration::from_secs(15), "waited too long until {what}");
+        // Polls up to a deadline: a process tells nobody when it is there or gone.
         sleep(Duration::from_millis(5));
     }
 }

@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dunlin_core::broker::{Broker, BrokerStatus};
 use dunlin_redis::{
     broker::Settings,
     url::{Endpoint, RedisUrl, Security},
@@ -158,6 +157,7 @@ async fn waiting_for_a_server_that_comes_later() {
     let mut server = RedisServer::prepare();
     let settings = Settings { start_wait: Duration::from_secs(15), ..Settings::new(server.url()) };
     let start = tokio::spawn(async { Node::start_with(settings, 1000).await });
+    // Long enough for some attempts that fail.
     sleep(Duration::from_millis(200)).await;
     assert!(!start.is_finished());
     tokio::task::block_in_place(|| server.run());
@@ -253,6 +253,21 @@ async fn tls() {
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    async fn wait_for(&self, words: &str) {
+        let start = Instant::now();
+        while !self.text().contains(words) {
+            assert!(start.elapsed() < Duration::from_secs(15), "no {words:?}: {}", self.text());
+            // Polls up to a deadline: the links run beside this test.
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
 impl std::io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
@@ -277,16 +292,12 @@ async fn no_log_line_tells_a_password() {
     let mut server = RedisServer::start_with(&["--requirepass", "hunter2"]);
     let settings = with_access(&server, ":hunter2@");
     assert!(!format!("{settings:?}").contains("hunter2"));
-    let node = Node::start_with(settings, 1000).await.unwrap();
+    let _node = Node::start_with(settings, 1000).await.unwrap();
     server.crash();
-    while node.broker.status() == BrokerStatus::Ready {
-        sleep(Duration::from_millis(5)).await;
-    }
+    log.wait_for("redis closed the connection").await;
     // It comes back with another password: the links are refused.
     server.set_arguments(&["--requirepass", "hunter3"]);
     server.run();
-    sleep(Duration::from_millis(500)).await;
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    assert!(text.contains("redis closed the connection"), "{text}");
-    assert!(text.contains("does not accept the user name") && !text.contains("hunter"), "{text}");
+    log.wait_for("does not accept the user name").await;
+    assert!(!log.text().contains("hunter"), "{}", log.text());
 }

@@ -115,7 +115,7 @@ async fn run(parts: Parts, mut orders: mpsc::Receiver<Order>) {
 impl Shard {
     fn obey(self: &Rc<Self>, order: Order) {
         match order {
-            // The dropped answer is a refusal: whoever comes now by an old HTTP connection gets 503.
+            // The dropped answer is a refusal: who comes now by an old HTTP connection gets 503.
             Order::Reserve { .. } if self.is_leaving.get() => {}
             Order::Reserve { channel, compression, answer } => {
                 let (id, wish) = self.reserve(channel, compression);

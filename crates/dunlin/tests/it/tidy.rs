@@ -311,6 +311,15 @@ fn dependencies(name: &str) -> toml::Table {
 }
 
 #[test]
+fn nothing_else_lies_between_the_crates() {
+    let is_crate = |path: &PathBuf| root().join(path).join("Cargo.toml").is_file();
+    check(
+        "crates/ holds crates only: what else lies there was left behind by accident",
+        entries("crates").iter().filter(|p| !is_crate(p)).map(|p| p.display().to_string()),
+    );
+}
+
+#[test]
 fn the_architecture_names_each_crate() {
     let text = read("ARCHITECTURE.md");
     check(
@@ -375,7 +384,7 @@ fn sources() -> Vec<Source> {
 
 fn crates() -> Vec<String> {
     let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
-    entries("crates").into_iter().map(name).collect()
+    entries("crates").into_iter().filter(|path| root().join(path).is_dir()).map(name).collect()
 }
 
 /// What is in a folder, in order; the paths are from the root.
