@@ -7,6 +7,7 @@
 )]
 
 mod attacks;
+mod browser;
 mod cli;
 mod config;
 mod demo;

@@ -1,6 +1,7 @@
 //! What the tests of running nodes share: real nodes, a real Redis, clients on plain sockets.
 //! Everything that is started here ends when its value is dropped.
 
+mod browser;
 mod client;
 mod flock;
 mod http;
@@ -14,6 +15,7 @@ use std::{
 };
 
 pub(crate) use self::{
+    browser::{Browser, Page},
     client::{Client, Message, Opcode, frame},
     flock::Flock,
     http::{UPGRADE_HEADERS, exchange, get, read_response, upgrade_request},

@@ -34,7 +34,7 @@ impl NodeCommand {
     }
 
     fn through(mut command: Command) -> Self {
-        command.env_clear().args(["--listen", "127.0.0.1:0", "--log-format", "text"]);
+        command.env_clear().args(["--log-format", "text", "--set", "listen=127.0.0.1:0"]);
         Self { command }
     }
 

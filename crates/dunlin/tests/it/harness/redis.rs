@@ -96,7 +96,7 @@ fn spawn(port: u16, password: Option<&str>, folder: &TempDir) -> Option<Child> {
         // Somebody else may answer on that port: it has to be this process.
         let pid = connect(&url).ok().and_then(|mut connection| {
             let facts: String = redis::cmd("INFO").arg("server").query(&mut connection).ok()?;
-            facts.lines().find_map(|line| line.strip_prefix("process_id:")?.parse().ok())
+            facts.lines().find_map(|line| line.strip_prefix("process_id:")?.parse::<u32>().ok())
         });
         match pid {
             Some(pid) if process.id() == pid => return Some(process),
