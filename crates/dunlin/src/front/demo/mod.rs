@@ -10,8 +10,8 @@ const PAGE: &str = include_str!("index.html");
 /// The page may run its own script and style, talk to this node, and nothing else. The hashes are
 /// of the text between the tags; a test compares them.
 const CONTENT_POLICY: &str = "default-src 'none'; connect-src 'self'; img-src data:; \
-    script-src 'sha256-yoGeYYHORDFG47X4DaL9/pMKJig/IPx7DIMntO71jhg='; \
-    style-src 'sha256-I5KRdvQ6nwzaJgdhcTkKTZ0sRuwEl1tD2UdXnD0OOQQ='; \
+    script-src 'sha256-fmYu4Bmsb6HAl3Fsyt9N8dguRoWGEIWli6lGfChF/RU='; \
+    style-src 'sha256-pTGszGEdqaYv77lzW4895brnBJzMvAOVY49R8vFIMpA='; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const HEADERS: [(HeaderName, &str); 5] = [
