@@ -2,9 +2,11 @@
 //!
 //! A function takes any bytes and panics if a promise is broken.
 
+mod config;
 mod redis;
 mod ws;
 
+pub use config::config;
 pub use redis::{envelope, resp_decode};
 pub use ws::{ws_decode, ws_differential, ws_handshake};
 
@@ -18,6 +20,7 @@ pub struct Target {
 
 /// Every target.
 pub const TARGETS: &[Target] = &[
+    Target { name: "config", run: config },
     Target { name: "envelope", run: envelope },
     Target { name: "resp_decode", run: resp_decode },
     Target { name: "ws_decode", run: ws_decode },
