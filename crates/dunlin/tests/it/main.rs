@@ -9,6 +9,7 @@
 mod attacks;
 mod browser;
 mod cli;
+mod compression;
 mod config;
 mod demo;
 mod faults;

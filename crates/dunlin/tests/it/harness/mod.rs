@@ -18,7 +18,10 @@ pub(crate) use self::{
     browser::{Browser, Page},
     client::{Client, Message, Opcode, frame},
     flock::Flock,
-    http::{UPGRADE_HEADERS, exchange, get, read_response, upgrade_request},
+    http::{
+        UPGRADE_HEADERS, connect, connect_with_little_room, exchange, get, read_response,
+        upgrade_request,
+    },
     load::{Listener, check, publish},
     node::{Node, NodeCommand},
     redis::Redis,
