@@ -1,66 +1,251 @@
-//! TLS as configured, seen by `dunlin healthcheck`, which takes just the certificate in the file.
+//! Clients over TLS have what others have; certificates change without anybody's notice.
 
 use std::{
     fs,
-    net::TcpListener,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
     path::Path,
-    process::{Child, Command, Stdio},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    crypto::ring,
+    pki_types::{CertificateDer, ServerName},
+};
 
-use crate::cli::dunlin;
+use crate::{
+    cli::dunlin,
+    harness::{
+        Client, Message, Node, NodeCommand, Opcode, PATIENCE, connect, connect_with_little_room,
+        frame, upgrade_request, wait_until,
+    },
+};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+type Tls = StreamOwned<ClientConnection, TcpStream>;
 
-struct Node(Child);
+/// A node with a certificate in files of its own.
+struct TlsNode {
+    node: Node,
+    certificate: CertificateDer<'static>,
+    folder: tempfile::TempDir,
+}
 
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
+impl TlsNode {
+    fn start(settings: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let certificate = write_pair(folder.path());
+        let files = files(folder.path());
+        let files = files.each_ref().map(String::as_str);
+        let node = NodeCommand::new().set(&files).set(settings).start();
+        Self { node, certificate, folder }
+    }
+
+    fn handshake(&self, tcp: TcpStream) -> Tls {
+        handshake(tcp, &self.certificate)
+    }
+
+    fn join(&self, channel: &str) -> Client<Tls> {
+        let stream = self.handshake(connect(self.node.address).unwrap());
+        let request = upgrade_request(&format!("/ws/{channel}"));
+        Client::upgrade(stream, &request).unwrap().0
+    }
+
+    /// The values of a page of metrics that has `name`.
+    fn metric(&self, name: &str) -> f64 {
+        let mut stream = self.handshake(connect(self.node.address).unwrap());
+        let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        let line = page.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name} in {page}")).trim().parse().unwrap()
+    }
+
+    fn wait_until_empty(&self) {
+        for name in ["dunlin_connections_active", "dunlin_subscriptions", "dunlin_backlog_bytes"] {
+            wait_until(name, || self.metric(name) == 0.0);
+        }
+        assert_eq!(self.metric("dunlin_panics_total"), 0.0);
     }
 }
 
-fn write_pair(folder: &Path) {
+fn files(folder: &Path) -> [String; 2] {
+    [
+        format!("tls.cert_file={}", folder.join("cert.pem").display()),
+        format!("tls.key_file={}", folder.join("key.pem").display()),
+    ]
+}
+
+fn write_pair(folder: &Path) -> CertificateDer<'static> {
     let names = vec!["localhost".to_owned()];
     let pair = rcgen::generate_simple_self_signed(names).unwrap();
     fs::write(folder.join("cert.pem"), pair.cert.pem()).unwrap();
     fs::write(folder.join("key.pem"), pair.signing_key.serialize_pem()).unwrap();
+    pair.cert.der().clone()
+}
+
+fn handshake(tcp: TcpStream, certificate: &CertificateDer<'static>) -> Tls {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.clone()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").unwrap();
+    let session = ClientConnection::new(Arc::new(config), name).unwrap();
+    StreamOwned::new(session, tcp)
 }
 
 #[test]
-fn sighup_brings_a_new_certificate() {
-    let folder = tempfile::tempdir().unwrap();
-    write_pair(folder.path());
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let cert_file = format!("tls.cert_file={}", folder.path().join("cert.pem").display());
-    let key_file = format!("tls.key_file={}", folder.path().join("key.pem").display());
-    let flags = ["--listen", &address, "--set", &cert_file, "--set", &key_file];
-    let is_healthy = || dunlin(&[&["healthcheck"], &flags[..]].concat()).status.success();
-    let wait_until_healthy = |when: &str| {
-        let deadline = Instant::now() + PATIENCE;
-        while !is_healthy() {
-            assert!(Instant::now() < deadline, "not healthy {when}");
-            // Polls up to a deadline: a process tells nobody when it is there or gone.
-            thread::sleep(Duration::from_millis(20));
+fn messages_pass_as_they_are() {
+    let node = TlsNode::start(&["shards=2"]);
+    let mut clients: Vec<_> = (0..4).map(|_| node.join("secret")).collect();
+    for size in [0, 1, 125, 126, 16_384, 16_385, 65_535, 65_536] {
+        let data: Vec<u8> = (0..size).map(|number| (number % 251) as u8).collect();
+        clients[size % 4].send_binary(&data);
+        for client in &mut clients {
+            assert!(client.receive() == Message::Binary(data.clone()), "{size} bytes");
         }
+    }
+    // Much at once, so that what the socket takes and what TLS holds back do not agree.
+    let many: Vec<u8> = (0..300)
+        .flat_map(|number| frame(Opcode::Text, format!("{number:05000}").as_bytes()))
+        .collect();
+    let mut sender = clients.pop().unwrap();
+    let readers: Vec<_> = clients
+        .into_iter()
+        .map(|mut client| {
+            thread::spawn(move || {
+                for number in 0..300 {
+                    assert!(client.receive_text() == format!("{number:05000}"), "{number}");
+                }
+                client.close();
+            })
+        })
+        .collect();
+    sender.send_bytes(&many);
+    for number in 0..300 {
+        assert!(sender.receive_text() == format!("{number:05000}"), "{number}");
+    }
+    readers.into_iter().for_each(|reader| reader.join().unwrap());
+    sender.close();
+    node.wait_until_empty();
+}
+
+#[test]
+fn a_slow_reader_finds_whole_messages_and_the_reason() {
+    let node = TlsNode::start(&["limits.backlog_bytes=64KiB", "limits.backlog_age=5m"]);
+    let mut publisher = node.join("slow");
+    let stream = node.handshake(connect_with_little_room(node.node.address));
+    let (mut slow, _) = Client::upgrade(stream, &upgrade_request("/ws/slow")).unwrap();
+    wait_until("both are counted", || node.metric("dunlin_subscriptions") == 2.0);
+    let text = |number: usize| format!("{number:01024}");
+    let mut count = 0;
+    while node.metric("dunlin_subscriptions") == 2.0 {
+        for _ in 0..64 {
+            publisher.send_text(&text(count));
+            assert!(publisher.receive_text() == text(count));
+            count += 1;
+        }
+        assert!(count < 100_000, "nobody was slow enough");
+    }
+    for number in 0.. {
+        match slow.receive() {
+            Message::Text(got) => assert!(got == text(number), "{number} is missing"),
+            Message::Close(code, _) => {
+                assert_eq!(code, 1013);
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(slow.receive(), Message::End);
+    drop((slow, publisher));
+    node.wait_until_empty();
+}
+
+#[test]
+fn clients_are_told_when_the_node_leaves() {
+    let mut node = TlsNode::start(&["shutdown.accept_for=0", "shutdown.drain=0"]);
+    let mut clients: Vec<_> = (0..4).map(|_| node.join("leaving")).collect();
+    node.node.signal(Signal::TERM);
+    for client in &mut clients {
+        assert_eq!(client.receive_close().0, 1012);
+        assert_eq!(client.receive(), Message::End);
+    }
+    drop(clients);
+    assert_eq!(node.node.wait_for_end().code(), Some(0));
+}
+
+#[test]
+fn who_cannot_or_will_not_speak_tls_is_cut_off() {
+    let node = TlsNode::start(&["limits.handshake_age=1s", "limits.handshakes=4"]);
+    let began_at = Instant::now();
+    let mut sockets: Vec<_> = (0..4).map(|_| connect(node.node.address).unwrap()).collect();
+    // Nothing; plain HTTP; the beginning of a record; garbage.
+    sockets[1].write_all(upgrade_request("/ws").as_bytes()).unwrap();
+    sockets[2].write_all(&[22, 3, 1, 2, 0, 1]).unwrap();
+    sockets[3].write_all(&[0xff; 1000]).unwrap();
+    // All places are taken; they become free.
+    let mut good = node.join("good");
+    good.send_text("hello");
+    assert_eq!(good.receive_text(), "hello");
+    for socket in &mut sockets {
+        // An alert may come first, and then the end of one kind or the other.
+        let _ = socket.read_to_end(&mut Vec::new());
+    }
+    assert!(began_at.elapsed() < PATIENCE);
+    drop(good);
+    node.wait_until_empty();
+}
+
+/// An answer that trickles in over TLS is bounded by the one deadline of the handshake too.
+#[test]
+fn tls_and_http_share_one_deadline() {
+    let node = TlsNode::start(&["limits.handshake_age=1s"]);
+    let mut stream = node.handshake(connect(node.node.address).unwrap());
+    stream.write_all(b"GET /ws HTTP/1.1\r\nX-Slow: ").unwrap();
+    let began_at = Instant::now();
+    while stream.write_all(b"x").is_ok() {
+        assert!(began_at.elapsed() < Duration::from_secs(20), "it goes on for ever");
+        // The pace of a trickle.
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn sighup_brings_a_new_certificate_and_keeps_who_is_there() {
+    let mut node = TlsNode::start(&[]);
+    let address = node.node.address;
+    let mut member = node.join("members");
+    let knows = |certificate: &CertificateDer<'static>, address: SocketAddr| {
+        let mut stream = handshake(connect(address).unwrap(), certificate);
+        stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").is_ok()
     };
+    let files = files(node.folder.path());
+    let listen = address.to_string();
+    let healthcheck = || {
+        let flags = ["healthcheck", "--listen", &listen, "--set", &files[0], "--set", &files[1]];
+        dunlin(&flags).status.success()
+    };
+    assert!(knows(&node.certificate, address) && healthcheck());
 
-    let serve = Command::new(env!("CARGO_BIN_EXE_dunlin"))
-        .arg("serve")
-        .args(flags)
-        .env_clear()
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let node = Node(serve);
-    wait_until_healthy("after the start");
+    let fresh = write_pair(node.folder.path());
+    assert!(!knows(&fresh, address) && !healthcheck(), "it cannot know that one yet");
+    node.node.signal(Signal::HUP);
+    node.node.wait_for_log("SIGHUP: reloaded the certificate");
+    assert!(knows(&fresh, address) && healthcheck());
+    assert!(!knows(&node.certificate, address));
+    member.send_text("still here");
+    assert_eq!(member.receive_text(), "still here");
 
-    write_pair(folder.path());
-    assert!(!is_healthy(), "the node cannot have the new certificate yet");
-    kill_process(Pid::from_child(&node.0), Signal::HUP).unwrap();
-    wait_until_healthy("after SIGHUP");
+    fs::write(node.folder.path().join("key.pem"), "no key").unwrap();
+    node.node.signal(Signal::HUP);
+    node.node.wait_for_log("SIGHUP: kept the old certificate");
+    assert!(knows(&fresh, address));
 }
