@@ -23,6 +23,10 @@ pub(crate) async fn run(shard: Rc<Shard>, connection: Rc<Connection>, mut early:
         reader.take(shard, connection, &mut early);
     }
     drop(early);
+    // TLS may hold more of it, decrypted already, of which no socket will tell.
+    if reader.read(shard, connection) == Flow::Ended {
+        return;
+    }
     loop {
         if let Some(since) = reader.unfinished_since
             && connection.ending().is_none()

@@ -138,6 +138,23 @@ fn messages_pass_as_they_are() {
 }
 
 #[test]
+fn what_a_client_sends_before_it_has_its_101_is_not_lost() {
+    // A ping's answer would wake the reader.
+    let node = TlsNode::start(&["ws.ping_interval=0"]);
+    for size in [1, 1000, 5000, 20_000, 60_000] {
+        let texts: Vec<_> = (0..3).map(|number| format!("{number}").repeat(size)).collect();
+        let mut bytes = upgrade_request("/ws/eager").into_bytes();
+        bytes.extend(texts.iter().flat_map(|text| frame(Opcode::Text, text.as_bytes())));
+        let stream = node.handshake(connect(node.node.address).unwrap());
+        let (mut client, _) = Client::upgrade_bytes(stream, &bytes).unwrap();
+        for text in &texts {
+            assert!(client.receive_text() == *text, "{size}");
+        }
+    }
+    node.wait_until_empty();
+}
+
+#[test]
 fn a_slow_reader_finds_whole_messages_and_the_reason() {
     let node = TlsNode::start(&["limits.backlog_bytes=64KiB", "limits.backlog_age=5m"]);
     let mut publisher = node.join("slow");
