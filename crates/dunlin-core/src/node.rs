@@ -7,7 +7,7 @@ use crate::{
     broker::{BrokerStatus, ReplyTo, SharedBroker},
     channel::ChannelName,
     error::BrokerLost,
-    ids::ShardId,
+    ids::{ConnectionId, ShardId},
     interest::{Interest, Wish},
     publication::Publication,
 };
@@ -48,6 +48,12 @@ impl Node {
     /// [`Node::publish_room`] first.
     pub fn publish(&self, publication: Publication, reply: ReplyTo) {
         self.broker.publish(publication, reply);
+    }
+
+    /// Publishes what a connection sent together, in its order, and leaves the vector empty. Await
+    /// [`Node::publish_room`] first.
+    pub fn publish_all(&self, publications: &mut Vec<Publication>, publisher: ConnectionId) {
+        self.broker.publish_all(publications, publisher);
     }
 
     /// Whether a publisher may go on now.

@@ -5,6 +5,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use dunlin_core::{
     broker::{Broker, BrokerStatus, ReplyTo},
     channel::ChannelName,
+    ids::ConnectionId,
     interest::{Acknowledgement, Interest},
     publication::Publication,
 };
@@ -156,7 +157,12 @@ impl Broker for RedisBroker {
     }
 
     fn publish(&self, publication: Publication, reply: ReplyTo) {
-        self.queue.push(publication, reply);
+        self.queue.push([(publication, reply)]);
+    }
+
+    fn publish_all(&self, publications: &mut Vec<Publication>, publisher: ConnectionId) {
+        let all = publications.drain(..);
+        self.queue.push(all.map(|publication| (publication, ReplyTo::Connection(publisher))));
     }
 
     fn has_room(&self) -> bool {

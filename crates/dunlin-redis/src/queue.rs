@@ -93,23 +93,32 @@ impl Queue {
         }
     }
 
-    /// Queues a publish, or refuses it when the bounds are reached.
-    pub(crate) fn push(&self, publication: Publication, reply: ReplyTo) {
-        let waiting = Waiting { publication, reply, since: Instant::now() };
+    /// Queues publishes in their order, or refuses those that exceed the bounds. The link is woken
+    /// once, when all of them are there: what a client sent together goes to Redis together.
+    pub(crate) fn push(&self, publishes: impl IntoIterator<Item = (Publication, ReplyTo)>) {
+        let since = Instant::now();
+        let mut refused = Vec::new();
         let mut state = self.state.lock();
-        let bytes = state.bytes + waiting.bytes();
-        let is_full = state.waiting.len() >= self.bounds.publishes || bytes > self.bounds.bytes;
-        if is_full || state.phase == Phase::Closed {
-            drop(state);
-            return self.refuse(waiting);
-        }
         let was_empty = state.waiting.is_empty();
-        state.waiting.push_back(waiting);
-        state.bytes = bytes;
+        for (publication, reply) in publishes {
+            let waiting = Waiting { publication, reply, since };
+            let bytes = state.bytes + waiting.bytes();
+            let is_full = state.waiting.len() >= self.bounds.publishes || bytes > self.bounds.bytes;
+            if is_full || state.phase == Phase::Closed {
+                refused.push(waiting);
+            } else {
+                state.waiting.push_back(waiting);
+                state.bytes = bytes;
+            }
+        }
         self.note_crowd(&state);
+        let is_filled = was_empty && !state.waiting.is_empty();
         drop(state);
-        if was_empty {
+        if is_filled {
             self.filled.notify_one();
+        }
+        for waiting in refused {
+            self.refuse(waiting);
         }
     }
 

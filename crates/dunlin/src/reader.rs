@@ -4,7 +4,7 @@
 use std::{io::ErrorKind, rc::Rc};
 
 use bytes::BytesMut;
-use dunlin_core::{broker::ReplyTo, error::Disconnect, limits::TokenBucket};
+use dunlin_core::{error::Disconnect, limits::TokenBucket, publication::Publication};
 use dunlin_protocol::plain;
 use dunlin_ws::{CloseCode, Compression, Decoder, Event, ProtocolError};
 use tokio::time::{Instant, timeout_at};
@@ -122,25 +122,39 @@ impl Reader {
         }
     }
 
-    /// Decodes and handles every event in `bytes`; counts the messages that were completed.
+    /// Decodes and handles every event in `bytes`; counts the messages that were completed. They
+    /// are published together at the end, also when something after them is wrong.
     fn decode(
         &mut self,
         shard: &Rc<Shard>,
         connection: &Rc<Connection>,
-        mut bytes: &mut [u8],
+        bytes: &mut [u8],
     ) -> Result<usize, Disconnect> {
+        let mut publications = shard.publications();
+        let outcome = self.decode_into(&mut publications, shard, connection, bytes);
+        let messages = publications.len();
+        if messages > 0 {
+            shard.tally().published(messages);
+            shard.node().publish_all(&mut publications, connection.id());
+        }
+        outcome.map(|()| messages)
+    }
+
+    fn decode_into(
+        &mut self,
+        publications: &mut Vec<Publication>,
+        shard: &Rc<Shard>,
+        connection: &Rc<Connection>,
+        mut bytes: &mut [u8],
+    ) -> Result<(), Disconnect> {
         let mut context = shard.decoding();
-        let mut messages = 0;
         loop {
             let (consumed, event) =
                 self.decoder.decode(&mut context, bytes).map_err(disconnect_of)?;
-            let Some(event) = event else { return Ok(messages) };
+            let Some(event) = event else { return Ok(()) };
             match event {
                 Event::Message { kind, payload } => {
-                    messages += 1;
-                    let publication = plain::publication(connection.channel(), kind, payload);
-                    shard.tally().published();
-                    shard.node().publish(publication, ReplyTo::Connection(connection.id()));
+                    publications.push(plain::publication(connection.channel(), kind, payload));
                 }
                 Event::Ping(payload) => {
                     self.take_control_token(shard)?;
@@ -153,7 +167,7 @@ impl Reader {
                 Event::Close { code, .. } => {
                     let echo = dunlin_ws::close_frame(code.unwrap_or(CloseCode::NORMAL), "");
                     shard.end_with(connection, Disconnect::ClientLeft, echo);
-                    return Ok(messages);
+                    return Ok(());
                 }
             }
             bytes = &mut bytes[consumed..];

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use crate::{
     broker::{Broker, BrokerStatus, ReplyTo},
     channel::ChannelName,
-    ids::ShardId,
+    ids::{ConnectionId, ShardId},
     inbox::{Inbox, Notice},
     interest::{Interest, Wish},
     limits::Limits,
@@ -32,6 +32,7 @@ where
     flock.delivers_what_is_published_after_the_acknowledgement().await;
     flock.keeps_payloads_and_kinds().await;
     flock.keeps_one_order_for_all_shards().await;
+    flock.publishes_together_what_was_sent_together().await;
     flock.delivers_to_subscribers_of_the_channel_only().await;
 }
 
@@ -121,6 +122,25 @@ impl Flock {
         }
     }
 
+    async fn publishes_together_what_was_sent_together(&self) {
+        let (left, right) = (name("together-left"), name("together-right"));
+        self.join(&left, 0).await;
+        self.join(&right, 1).await;
+        let publication = |number: usize| {
+            let channel = if number % 5 < 3 { &left } else { &right };
+            Publication::new(channel.clone(), Kind::Text, Bytes::from(number.to_string()))
+        };
+        let mut publications: Vec<_> = (0..500).map(publication).collect();
+        let publisher = ConnectionId { shard: ShardId::new(0), slot: 0, generation: 0 };
+        self.broker.publish_all(&mut publications, publisher);
+        assert!(publications.is_empty());
+        for (shard, count) in [(0, 300), (1, 200)] {
+            let received = self.receive(shard, count).await;
+            let numbers: Vec<usize> = received.iter().map(|p| number(p.data())).collect();
+            assert!(numbers.is_sorted(), "{numbers:?}");
+        }
+    }
+
     async fn delivers_to_subscribers_of_the_channel_only(&self) {
         let (wanted, other) = (name("wanted"), name("other"));
         self.join(&wanted, 0).await;
@@ -161,6 +181,10 @@ impl Flock {
         assert_eq!(received.len(), count, "nothing is delivered twice");
         received
     }
+}
+
+fn number(data: &[u8]) -> usize {
+    str::from_utf8(data).ok().and_then(|text| text.parse().ok()).expect("numbers were published")
 }
 
 fn name(text: &str) -> ChannelName {

@@ -2,9 +2,12 @@
 
 use std::{future::Future, pin::Pin, slice, sync::Arc};
 
+use smallvec::SmallVec;
+
 use crate::{
     broker::{Broker, BrokerStatus, ReplyTo},
     channel::ChannelName,
+    ids::ConnectionId,
     interest::{Acknowledgement, Interest},
     publication::Publication,
 };
@@ -34,6 +37,13 @@ impl Broker for MemoryBroker {
         let publication = Arc::new(publication);
         self.interest.deliver(publication.channel(), slice::from_ref(&publication));
         reply.answer(&self.interest, Ok(()));
+    }
+
+    fn publish_all(&self, publications: &mut Vec<Publication>, _publisher: ConnectionId) {
+        let batch: SmallVec<[_; 8]> = publications.drain(..).map(Arc::new).collect();
+        for run in batch.chunk_by(|left, right| left.channel() == right.channel()) {
+            self.interest.deliver(run[0].channel(), run);
+        }
     }
 
     fn has_room(&self) -> bool {

@@ -16,7 +16,8 @@ fn queue(publishes: usize, bytes: usize) -> Arc<Queue> {
 fn push(queue: &Queue, data: &'static str) -> Outcome {
     let (reply, outcome) = oneshot::channel();
     let channel = ChannelName::new("c").unwrap();
-    queue.push(Publication::new(channel, Kind::Text, data.into()), ReplyTo::Caller(reply));
+    let publication = Publication::new(channel, Kind::Text, data.into());
+    queue.push([(publication, ReplyTo::Caller(reply))]);
     outcome
 }
 

@@ -28,7 +28,7 @@ use dunlin_core::{
     limits::Limits,
     metrics::{Ledger, Metrics},
     node::Node,
-    publication::Format,
+    publication::{Format, Publication},
 };
 use dunlin_protocol::plain;
 use dunlin_ws::Compression;
@@ -68,6 +68,7 @@ pub(crate) struct Shard {
     hub: RefCell<Hub>,
     read_buffer: RefCell<Box<[u8]>>,
     decoding: RefCell<dunlin_ws::Context>,
+    publications: RefCell<Vec<Publication>>,
     encoder: RefCell<plain::Encoder>,
     tally: Tally,
     /// Whether the node closes its connections: there are no more seats, and who has one already is
@@ -93,6 +94,7 @@ impl Shard {
             hub: RefCell::default(),
             read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into()),
             decoding: RefCell::new(decoding),
+            publications: RefCell::default(),
             encoder: RefCell::default(),
             tally: Tally::new(parts.metrics.clone()),
             is_leaving: Cell::new(false),
@@ -125,6 +127,11 @@ impl Shard {
     /// What decoding needs once per shard.
     pub(crate) fn decoding(&self) -> RefMut<'_, dunlin_ws::Context> {
         self.decoding.borrow_mut()
+    }
+
+    /// Where a reader gathers what one read publishes; empty before and after.
+    pub(crate) fn publications(&self) -> RefMut<'_, Vec<Publication>> {
+        self.publications.borrow_mut()
     }
 
     /// Milliseconds since the shard began; wraps after seven weeks, which a token bucket survives.

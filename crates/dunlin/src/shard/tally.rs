@@ -26,8 +26,8 @@ impl Tally {
         }
     }
 
-    pub(crate) fn published(&self) {
-        self.publications_in.set(self.publications_in.get() + 1);
+    pub(crate) fn published(&self, publications: usize) {
+        self.publications_in.set(self.publications_in.get() + publications as u64);
     }
 
     pub(super) fn delivered(&self, publications: usize) {
