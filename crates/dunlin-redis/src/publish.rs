@@ -169,7 +169,7 @@ impl PublishLink {
     ) -> Result<(), LinkError> {
         while let Some(frame) = connection.next_frame()? {
             let outcome = match frame {
-                Frame::Reply(Value::Integer(_)) => Ok(()),
+                Frame::Reply(Value::Integer(receivers)) => in_flight.outcome(receivers),
                 Frame::Reply(Value::Error(text)) => {
                     in_flight.note_rejection(&text);
                     Err(PublishError::Rejected)
@@ -241,6 +241,17 @@ impl InFlight {
         }
     }
 
+    /// What it means for the oldest that Redis counted so many receivers. A connection that
+    /// publishes is a subscriber of its channel on this node, so nobody means: Redis has lost this
+    /// node's subscriptions and the node has not noticed yet. Nobody got it, and its publisher is
+    /// told. Other callers may well publish to nobody.
+    fn outcome(&self, receivers: i64) -> Result<(), PublishError> {
+        match self.replies.front() {
+            Some((ReplyTo::Connection(_), _)) if receivers == 0 => Err(PublishError::Refused),
+            _ => Ok(()),
+        }
+    }
+
     /// Tells the operator once: what is published where is up to clients, and so are more lines.
     fn note_rejection(&mut self, text: &[u8]) {
         let text = String::from_utf8_lossy(text);
@@ -257,7 +268,8 @@ impl InFlight {
         match outcome {
             Ok(()) => self.metrics.publishes_accepted.inc(),
             Err(PublishError::Unknown) => self.metrics.publishes_unknown.inc(),
-            Err(_) => self.metrics.publishes_rejected.inc(),
+            Err(PublishError::Refused) => self.metrics.publishes_refused.inc(),
+            Err(PublishError::Rejected) => self.metrics.publishes_rejected.inc(),
         };
         reply.answer(&self.interest, outcome);
         true

@@ -8,10 +8,12 @@ use std::{
 use bytes::Bytes;
 use dunlin_core::{
     broker::{Broker, conformance},
-    ids::ShardId,
+    error::PublishError,
+    ids::{ConnectionId, ShardId},
+    inbox::Notice,
     interest::Wish,
     limits::LINGER,
-    publication::Kind,
+    publication::{Kind, Publication},
 };
 use dunlin_redis::{
     broker::{RedisBroker, Settings},
@@ -83,6 +85,37 @@ async fn without_a_prefix_the_names_are_the_same_on_both_sides() {
     node.join("chat_channel").await;
     let _: u32 = server.run_command(&[b"PUBLISH", b"chat_channel", b"hi"]);
     assert_eq!(node.receive_texts(1).await, ["hi"]);
+}
+
+/// A connection's channel has a subscriber: the connection. When Redis counts none, it has lost the
+/// node's subscriptions, and the publish would be lost in silence.
+#[tokio::test]
+async fn a_connection_whose_publish_nobody_got_is_told() {
+    let server = RedisServer::start();
+    let node = Node::start(&server).await;
+    let publisher = ConnectionId { shard: ShardId::new(0), slot: 7, generation: 7 };
+    let publication =
+        |channel| Publication::new(name(channel), Kind::Text, Bytes::from_static(b"hi"));
+    node.join("heard").await;
+    let mut publications = vec![publication("heard"), publication("unheard")];
+    node.broker.publish_all(&mut publications, publisher);
+    let mut notices = Vec::new();
+    while notices.len() < 2 {
+        node.inbox.filled().await;
+        let mut turn = Vec::new();
+        node.inbox.take(&mut turn);
+        notices.append(&mut turn);
+    }
+    let failures: Vec<_> = notices
+        .iter()
+        .filter_map(|notice| match notice {
+            Notice::PublishFailed(connection, error) => Some((*connection, *error)),
+            Notice::Publication(_) => None,
+        })
+        .collect();
+    assert_eq!(failures, [(publisher, PublishError::Refused)]);
+    // Whoever is no subscriber may publish to nobody.
+    node.say("unheard", "hi").await;
 }
 
 #[tokio::test]
