@@ -12,6 +12,7 @@ mod cli;
 mod compression;
 mod config;
 mod demo;
+mod docs;
 mod faults;
 mod harness;
 mod plain;

@@ -1,0 +1,81 @@
+//! What the pages for people say of the program is so: its metrics, its settings, their links.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use crate::harness::{Flock, get, wait_until};
+
+const PAGES: [&str; 4] = ["README.md", "SECURITY.md", "docs/operations.md", "docs/out-of-scope.md"];
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+fn page(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
+/// The words of `text` made of `a-z`, `_` and `extra`.
+fn words(text: &str, extra: char) -> impl Iterator<Item = &str> {
+    text.split(move |c: char| !c.is_ascii_lowercase() && c != '_' && c != extra)
+}
+
+#[test]
+fn operations_name_every_metric_and_no_other() {
+    let flock = Flock::redis(1, &[]);
+    let (node, redis) = (&flock.nodes[0], flock.redis.as_ref().unwrap());
+    let metrics = || get(node.address, "/metrics").body;
+    // What has labels appears with its first count: an upgrade is refused, both links are cut.
+    assert_eq!(node.status_of("/ws"), 400);
+    let kill = redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").to_owned();
+    assert_eq!(kill.query::<usize>(&mut redis.connect()).unwrap(), 2);
+    wait_until("both links are back", || {
+        metrics().matches("\ndunlin_redis_reconnects_total{").count() == 2
+    });
+
+    let metrics = metrics();
+    let kinds = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let exist: BTreeSet<_> = kinds
+        .map(|line| match line.split_once(' ').unwrap() {
+            (name, "counter") => format!("{name}_total"),
+            (name, _) => name.to_owned(),
+        })
+        .collect();
+    let operations = page("docs/operations.md");
+    let named = words(&operations, '_').filter(|word| word.starts_with("dunlin_"));
+    let named: BTreeSet<_> = named.map(str::to_owned).collect();
+    let missing: Vec<_> = exist.difference(&named).collect();
+    let invented: Vec<_> = named.difference(&exist).collect();
+    assert!(
+        missing.is_empty() && invented.is_empty(),
+        "docs/operations.md lacks {missing:?} and invents {invented:?}"
+    );
+}
+
+#[test]
+fn settings_that_the_pages_name_exist() {
+    let default: toml::Table = page("crates/dunlin/src/config/default.toml").parse().unwrap();
+    for path in PAGES {
+        let text = page(path);
+        // The last dot of a sentence is no part of a key.
+        for word in words(&text, '.').map(|word| word.trim_end_matches('.')) {
+            let Some((section, key)) = word.split_once('.') else { continue };
+            if let Some(section) = default.get(section).and_then(toml::Value::as_table) {
+                assert!(section.contains_key(key), "{path}: there is no setting {word}");
+            }
+        }
+    }
+}
+
+#[test]
+fn links_between_the_pages_lead_somewhere() {
+    let decisions = ["0001-own-websocket-codec.md", "0002-own-redis-link.md"];
+    let decisions = decisions.map(|name| format!("docs/decisions/{name}"));
+    for path in PAGES.into_iter().chain(decisions.iter().map(String::as_str)) {
+        let text = page(path);
+        let folder = root().join(path).parent().unwrap().to_owned();
+        for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            let is_ours = !link.starts_with("https://");
+            assert!(!is_ours || folder.join(link).exists(), "{path}: {link} is not there");
+        }
+    }
+}
