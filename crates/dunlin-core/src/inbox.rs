@@ -8,10 +8,16 @@ use std::{
     },
 };
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::{error::PublishError, ids::ConnectionId, limits::Limits, publication::Publication};
+use crate::{
+    error::{Disconnect, PublishError},
+    ids::ConnectionId,
+    limits::Limits,
+    publication::Publication,
+};
 
 /// One thing a shard is told.
 #[derive(Clone, Debug)]
@@ -20,6 +26,8 @@ pub enum Notice {
     Publication(Arc<Publication>),
     /// A publish of this connection did not happen, or may not have.
     PublishFailed(ConnectionId, PublishError),
+    /// End this connection with this close frame, once it has what was published before.
+    End(ConnectionId, Disconnect, Bytes),
 }
 
 /// The queue in front of a shard. Pushing never fails and never waits; who pushes awaits
@@ -64,6 +72,11 @@ impl Inbox {
     /// Tells the shard that a publish of one of its connections failed.
     pub fn push_failure(&self, connection: ConnectionId, error: PublishError) {
         self.append([Notice::PublishFailed(connection, error)], 0);
+    }
+
+    /// Tells the shard to end one of its connections after everything that is in the inbox now.
+    pub fn push_end(&self, connection: ConnectionId, why: Disconnect, close_frame: Bytes) {
+        self.append([Notice::End(connection, why, close_frame)], 0);
     }
 
     fn append(&self, notices: impl IntoIterator<Item = Notice>, bytes: usize) {
@@ -123,7 +136,6 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use tokio::task::yield_now;
 
     use super::*;

@@ -103,7 +103,9 @@ impl Queue {
         for (publication, reply) in publishes {
             let waiting = Waiting { publication, reply, since };
             let bytes = state.bytes + waiting.bytes();
-            let is_full = state.waiting.len() >= self.bounds.publishes || bytes > self.bounds.bytes;
+            // Alone in the room, one publish may exceed the bound: any message must pass.
+            let is_full = state.waiting.len() >= self.bounds.publishes
+                || (bytes > self.bounds.bytes && !state.waiting.is_empty());
             if is_full || state.phase == Phase::Closed {
                 refused.push(waiting);
             } else {

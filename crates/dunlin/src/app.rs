@@ -67,8 +67,9 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
     let inboxes: Vec<_> = (0..shard_count(config)).map(|_| Arc::new(Inbox::new(&limits))).collect();
     let interest = Arc::new(Interest::new(inboxes.clone()));
     let mut registry = Registry::with_prefix("dunlin");
+    let start = ChosenBroker::start(&config.redis, limits.message_bytes, &interest, &mut registry);
     let broker = tokio::select! {
-        broker = ChosenBroker::start(&config.redis, &interest, &mut registry) => broker?,
+        broker = start => broker?,
         () = signals.received() => {
             tracing::info!("told to leave before there was a broker");
             return Ok(ExitCode::SUCCESS);

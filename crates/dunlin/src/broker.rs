@@ -28,11 +28,12 @@ impl ChosenBroker {
     /// When Redis cannot be reached or used: a sentence that says what and where.
     pub(crate) async fn start(
         config: &RedisConfig,
+        message_bytes: usize,
         interest: &Arc<Interest>,
         registry: &mut Registry,
     ) -> anyhow::Result<Self> {
         let interest = Arc::clone(interest);
-        let Some(settings) = redis_settings(config)? else {
+        let Some(settings) = redis_settings(config, message_bytes)? else {
             return Ok(Self::Memory(Arc::new(MemoryBroker::new(interest))));
         };
         let metrics = LinkMetrics::register(registry);
@@ -55,8 +56,12 @@ impl ChosenBroker {
     }
 }
 
-fn redis_settings(config: &RedisConfig) -> Result<Option<Settings>, Problems> {
+fn redis_settings(
+    config: &RedisConfig,
+    message_bytes: usize,
+) -> Result<Option<Settings>, Problems> {
     let Some(url) = &config.url else { return Ok(None) };
+    let settings = Settings::new(url.parsed().clone());
     Ok(Some(Settings {
         channel_prefix: config.channel_prefix.clone(),
         authorities_pem: config.authorities_pem()?,
@@ -66,6 +71,8 @@ fn redis_settings(config: &RedisConfig) -> Result<Option<Settings>, Problems> {
             bytes: config.queue_bytes,
             age: config.queue_age,
         },
-        ..Settings::new(url.parsed().clone())
+        // What our own clients may publish must pass, whatever others may.
+        message_bytes: settings.message_bytes.max(message_bytes),
+        ..settings
     }))
 }

@@ -224,8 +224,7 @@ impl Shard {
 
     /// Ends a connection: it gets no more publications, its close frame, a grace to read it.
     pub(crate) fn end(self: &Rc<Self>, connection: &Rc<Connection>, why: Disconnect) {
-        let code = CloseCode::new(why.code()).unwrap_or(CloseCode::INTERNAL);
-        self.end_with(connection, why, dunlin_ws::close_frame(code, why.reason()));
+        self.end_with(connection, why, close_frame(why));
     }
 
     /// Ends a connection with a close frame of the caller's.
@@ -258,6 +257,12 @@ impl Shard {
             drain.abort();
         }
     }
+}
+
+/// The close frame that tells a client why.
+pub(crate) fn close_frame(why: Disconnect) -> Bytes {
+    let code = CloseCode::new(why.code()).unwrap_or(CloseCode::INTERNAL);
+    dunlin_ws::close_frame(code, why.reason())
 }
 
 /// Empties the backlog; ends the connection when that takes too long.

@@ -3,14 +3,14 @@
 
 use std::{io::ErrorKind, rc::Rc};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use dunlin_core::{error::Disconnect, limits::TokenBucket, publication::Publication};
 use dunlin_protocol::plain;
 use dunlin_ws::{CloseCode, Compression, Decoder, Event, ProtocolError};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    connection::{Connection, Written},
+    connection::{Connection, Written, close_frame},
     shard::Shard,
 };
 
@@ -75,6 +75,31 @@ struct Reader {
     control_frames: TokenBucket,
     /// When the message began that has not ended yet.
     unfinished_since: Option<Instant>,
+    /// Set by the client's close frame or first mistake: nothing it sends counts any more.
+    is_done: bool,
+}
+
+/// Why and with which close frame a client is to be closed.
+struct End {
+    why: Disconnect,
+    close_frame: Bytes,
+}
+
+impl From<Disconnect> for End {
+    fn from(why: Disconnect) -> Self {
+        Self { why, close_frame: close_frame(why) }
+    }
+}
+
+impl From<ProtocolError> for End {
+    fn from(error: ProtocolError) -> Self {
+        Self::from(match error.close_code() {
+            CloseCode::INVALID_PAYLOAD => Disconnect::InvalidText,
+            CloseCode::TOO_BIG => Disconnect::MessageTooBig,
+            CloseCode::POLICY => Disconnect::TooManyFragments,
+            _ => Disconnect::ProtocolError,
+        })
+    }
 }
 
 /// Whether there is more to come.
@@ -90,6 +115,7 @@ impl Reader {
             decoder: Decoder::new(compression),
             control_frames: TokenBucket::full(shard.limits().control_burst),
             unfinished_since: None,
+            is_done: false,
         }
     }
 
@@ -109,16 +135,21 @@ impl Reader {
         Flow::Open
     }
 
-    /// Handles bytes of the client. Once the connection is ending they are of no interest.
+    /// Handles bytes of the client, unless it or we have said good-bye. A client that is to be
+    /// closed gets first what it published just before: its echo comes by way of the broker.
     fn take(&mut self, shard: &Rc<Shard>, connection: &Rc<Connection>, bytes: &mut [u8]) {
-        if connection.ending().is_some() {
+        if self.is_done || connection.ending().is_some() {
             return;
         }
         match self.decode(shard, connection, bytes) {
             Ok(_) if !self.decoder.is_mid_message() => self.unfinished_since = None,
             Ok(0) if self.unfinished_since.is_some() => {}
             Ok(_) => self.unfinished_since = Some(Instant::now()),
-            Err(why) => shard.end(connection, why),
+            Err(End { why, close_frame }) => {
+                self.is_done = true;
+                self.unfinished_since = None;
+                shard.end_after_turn(connection.id(), why, close_frame);
+            }
         }
     }
 
@@ -129,7 +160,7 @@ impl Reader {
         shard: &Rc<Shard>,
         connection: &Rc<Connection>,
         bytes: &mut [u8],
-    ) -> Result<usize, Disconnect> {
+    ) -> Result<usize, End> {
         let mut publications = shard.publications();
         let outcome = self.decode_into(&mut publications, shard, connection, bytes);
         let messages = publications.len();
@@ -146,11 +177,10 @@ impl Reader {
         shard: &Rc<Shard>,
         connection: &Rc<Connection>,
         mut bytes: &mut [u8],
-    ) -> Result<(), Disconnect> {
+    ) -> Result<(), End> {
         let mut context = shard.decoding();
         loop {
-            let (consumed, event) =
-                self.decoder.decode(&mut context, bytes).map_err(disconnect_of)?;
+            let (consumed, event) = self.decoder.decode(&mut context, bytes)?;
             let Some(event) = event else { return Ok(()) };
             match event {
                 Event::Message { kind, payload } => {
@@ -160,14 +190,13 @@ impl Reader {
                     self.take_control_token(shard)?;
                     let pong = dunlin_ws::pong_frame(payload);
                     if shard.write(connection, &pong) == Written::Overrun {
-                        return Err(Disconnect::SlowReader);
+                        return Err(Disconnect::SlowReader.into());
                     }
                 }
                 Event::Pong(_) => self.take_control_token(shard)?,
                 Event::Close { code, .. } => {
                     let echo = dunlin_ws::close_frame(code.unwrap_or(CloseCode::NORMAL), "");
-                    shard.end_with(connection, Disconnect::ClientLeft, echo);
-                    return Ok(());
+                    return Err(End { why: Disconnect::ClientLeft, close_frame: echo });
                 }
             }
             bytes = &mut bytes[consumed..];
@@ -182,15 +211,6 @@ impl Reader {
         } else {
             Err(Disconnect::ControlFlood)
         }
-    }
-}
-
-fn disconnect_of(error: ProtocolError) -> Disconnect {
-    match error.close_code() {
-        CloseCode::INVALID_PAYLOAD => Disconnect::InvalidText,
-        CloseCode::TOO_BIG => Disconnect::MessageTooBig,
-        CloseCode::POLICY => Disconnect::TooManyFragments,
-        _ => Disconnect::ProtocolError,
     }
 }
 

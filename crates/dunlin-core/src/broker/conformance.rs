@@ -175,7 +175,7 @@ impl Flock {
             self.inboxes[shard].take(&mut turn);
             received.extend(turn.into_iter().filter_map(|notice| match notice {
                 Notice::Publication(publication) => Some(publication),
-                Notice::PublishFailed(..) => None,
+                Notice::PublishFailed(..) | Notice::End(..) => None,
             }));
         }
         assert_eq!(received.len(), count, "nothing is delivered twice");

@@ -50,8 +50,8 @@ pub trait Broker: Send + Sync {
     /// [`Broker::has_room`] says no.
     fn publish(&self, publication: Publication, reply: ReplyTo);
 
-    /// Publishes all of them in their order and leaves the vector empty; `publisher` learns of those
-    /// that failed. What a client sent together stays together on its way.
+    /// Publishes all of them in their order and leaves the vector empty; `publisher` learns of
+    /// those that failed. What a client sent together stays together on its way.
     fn publish_all(&self, publications: &mut Vec<Publication>, publisher: ConnectionId);
 
     /// Whether more may be published now without piling up.

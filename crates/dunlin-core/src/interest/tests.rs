@@ -38,7 +38,7 @@ impl Fixture {
         self.inboxes[shard].take(&mut turn);
         let text = |notice| match notice {
             Notice::Publication(p) => String::from_utf8(p.data().to_vec()).unwrap(),
-            Notice::PublishFailed(..) => panic!("nothing failed"),
+            other => panic!("{other:?}"),
         };
         turn.into_iter().map(text).collect()
     }

@@ -111,7 +111,7 @@ impl Node {
         self.inbox.take(&mut turn);
         let publications = turn.into_iter().filter_map(|notice| match notice {
             Notice::Publication(publication) => Some(publication),
-            Notice::PublishFailed(..) => None,
+            Notice::PublishFailed(..) | Notice::End(..) => None,
         });
         publications.collect()
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dunlin_core::channel::ChannelName;
+use dunlin_core::{channel::ChannelName, ids::ShardId};
 
 use super::Config;
 use crate::logging;
@@ -56,7 +56,7 @@ fn names(config: &Config, require: &mut impl FnMut(bool, &'static str, &str)) {
 
 fn bounds(config: &Config, require: &mut impl FnMut(bool, &'static str, &str)) {
     let limits = &config.limits;
-    require(config.shards <= 1024, "shards", "expected at most 1024");
+    require(config.shards <= ShardId::MAX, "shards", "expected at most 256");
     for (count, key) in [
         (config.redis.queue_messages, "redis.queue_messages"),
         (limits.message_bytes, "limits.message_bytes"),
@@ -67,13 +67,6 @@ fn bounds(config: &Config, require: &mut impl FnMut(bool, &'static str, &str)) {
         (limits.control_burst, "limits.control_burst"),
     ] {
         require(count >= 1, key, "expected at least 1");
-    }
-    for (bytes, key) in [
-        (limits.backlog_bytes, "limits.backlog_bytes"),
-        (config.redis.queue_bytes, "redis.queue_bytes"),
-    ] {
-        let message = "expected room for one message: not less than limits.message_bytes";
-        require(bytes >= limits.message_bytes, key, message);
     }
     require(
         (1024..=1 << 20).contains(&limits.header_bytes),

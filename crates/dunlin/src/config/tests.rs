@@ -178,7 +178,7 @@ fn keys_are_checked_against_each_other() {
         ("ws.pong_timeout = 0", "ws.pong_timeout"),
         ("plain.default_channel = \"\"", "plain.default_channel"),
         ("plain.default_channel = \"a b\"", "plain.default_channel"),
-        ("limits.message_bytes = \"2MiB\"", "limits.backlog_bytes"),
+        ("shards = 257", "shards"),
         ("limits.message_fragments = 0", "limits.message_fragments"),
         ("limits.backlog_age = 0", "limits.backlog_age"),
         ("redis.queue_age = \"10y\"", "redis.queue_age"),

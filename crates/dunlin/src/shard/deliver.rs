@@ -12,7 +12,7 @@ use dunlin_core::{
 use tokio::{task::yield_now, time::Instant};
 
 use super::Shard;
-use crate::connection::Written;
+use crate::connection::{Written, close_frame};
 
 /// Writes between two looks at the clock.
 const WRITES_PER_STEP: usize = 64;
@@ -48,7 +48,7 @@ impl Shard {
     /// Takes turn after turn, for ever.
     pub(super) async fn deliver(self: Rc<Self>) {
         let mut notices = Vec::new();
-        let mut failures = Vec::new();
+        let mut endings = Vec::new();
         let mut turn = Turn::default();
         let mut fan_out = FanOut::default();
         loop {
@@ -63,7 +63,12 @@ impl Shard {
                     Some(publication)
                 }
                 Notice::PublishFailed(connection, error) => {
-                    failures.push((connection, error));
+                    let why = error.into();
+                    endings.push((connection, why, close_frame(why)));
+                    None
+                }
+                Notice::End(connection, why, close_frame) => {
+                    endings.push((connection, why, close_frame));
                     None
                 }
             });
@@ -71,9 +76,9 @@ impl Shard {
             for run in runs.drain(..) {
                 fan_out.deliver(&self, &run, &mut slice).await;
             }
-            for (connection, error) in failures.drain(..) {
+            for (connection, why, close_frame) in endings.drain(..) {
                 if let Some(connection) = self.connection(connection) {
-                    self.end(&connection, error.into());
+                    self.end_with(&connection, why, close_frame);
                 }
             }
             self.parts.metrics.publications_out.inc_by(publication_count);

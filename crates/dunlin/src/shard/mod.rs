@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use dunlin_core::{
     channel::ChannelName,
     error::{BrokerLost, Disconnect},
@@ -161,6 +162,11 @@ impl Shard {
         entry.insert(Rc::new(connection));
         self.parts.seats.fetch_add(1, Ordering::Relaxed);
         (id, wish)
+    }
+
+    /// Ends a connection after it got what is in the inbox now, such as its own last publishes.
+    pub(crate) fn end_after_turn(&self, id: ConnectionId, why: Disconnect, close_frame: Bytes) {
+        self.parts.inbox.push_end(id, why, close_frame);
     }
 
     fn connection(&self, id: ConnectionId) -> Option<Rc<Connection>> {

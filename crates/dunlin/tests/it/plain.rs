@@ -255,6 +255,27 @@ fn pages_for_machines() {
     });
 }
 
+/// The echo comes by way of the broker; the good-bye must not overtake it.
+#[test]
+fn what_was_sent_before_a_good_bye_comes_back_before_it() {
+    let node = Node::start(&[]);
+    for (last, code) in
+        [(frame(Opcode::Close, &1000_u16.to_be_bytes()), 1000), (b"\xc1\x80".to_vec(), 1002)]
+    {
+        for _ in 0..50 {
+            let mut client = node.join("last-words");
+            let words = [frame(Opcode::Text, b"one"), frame(Opcode::Text, b"two"), last.clone()];
+            client.send_bytes(&words.concat());
+            assert_eq!(
+                (client.receive_text(), client.receive_text()),
+                ("one".into(), "two".into())
+            );
+            assert_eq!(client.receive_close().0, code);
+        }
+    }
+    node.wait_until_empty();
+}
+
 #[test]
 fn what_breaks_the_protocol_is_closed_with_the_code_that_says_so() {
     const FIN: u8 = 0x80;
