@@ -85,6 +85,17 @@ impl Hub {
         (id, place)
     }
 
+    /// The channel of a subscription, by the one name that all of its subscribers share: an idle
+    /// connection keeps no copy.
+    ///
+    /// # Panics
+    /// When `id` has ended.
+    #[must_use]
+    pub fn channel(&self, id: SubscriptionId) -> &ChannelName {
+        let slot = self.subscriptions[id.0 as usize].channel;
+        &self.channels[slot as usize].name
+    }
+
     /// Ends a subscription. Names the channel, and whether that was its last subscriber.
     ///
     /// # Panics

@@ -143,7 +143,7 @@ impl Shard {
     /// Makes a seat and subscribes it. Its deliveries wait in its backlog until it has a socket.
     fn reserve(
         &self,
-        channel: ChannelName,
+        channel: &ChannelName,
         compression: Compression,
     ) -> (ConnectionId, Result<Wish, BrokerLost>) {
         self.generation.set(self.generation.get().wrapping_add(1));
@@ -155,7 +155,9 @@ impl Shard {
             true => Format::PlainDeflated,
             false => Format::Plain,
         };
-        let (subscription, _) = self.hub.borrow_mut().subscribe(&channel, format, slot);
+        let mut hub = self.hub.borrow_mut();
+        let (subscription, _) = hub.subscribe(channel, format, slot);
+        let channel = hub.channel(subscription).clone();
         let wish = self.parts.node.join(&channel, self.parts.id);
         let connection = Connection::seat(id, channel, compression);
         connection.subscription().set(Some(subscription));

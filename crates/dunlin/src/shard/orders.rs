@@ -118,7 +118,7 @@ impl Shard {
             // The dropped answer is a refusal: who comes now by an old HTTP connection gets 503.
             Order::Reserve { .. } if self.is_leaving.get() => {}
             Order::Reserve { channel, compression, answer } => {
-                let (id, wish) = self.reserve(channel, compression);
+                let (id, wish) = self.reserve(&channel, compression);
                 if answer.send((id, wish)).is_err() {
                     self.release(id);
                 }
