@@ -17,7 +17,7 @@ use dunlin_core::{
     ids::ShardId,
     inbox::Inbox,
     interest::Interest,
-    limits::Limits,
+    limits::{Limits, SUBSCRIBE_WAIT},
     metrics::{Ledger, Metrics},
     node::Node,
 };
@@ -39,7 +39,7 @@ use crate::{
         tls::{self, Certificate, Tls},
     },
     nofile,
-    shard::{self, ShardHandle},
+    shard::{self, Places, ShardHandle},
     shutdown::{self, Left, Signals},
 };
 
@@ -82,7 +82,6 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
         let node = Arc::clone(&node);
         move || node.channel_count()
     });
-    let seats = Arc::new(AtomicUsize::new(0));
     let shards = (0..).zip(inboxes.into_iter().zip(ledgers)).map(|(place, (inbox, ledger))| {
         let shard = shard::spawn(shard::Parts {
             id: ShardId::new(place),
@@ -93,8 +92,7 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
             limits: limits.clone(),
             ping_interval: config.ws.ping_interval,
             pong_timeout: config.ws.pong_timeout,
-            seat_age: config.limits.handshake_age,
-            seats: Arc::clone(&seats),
+            seat_age: SUBSCRIBE_WAIT + config.limits.handshake_age,
         });
         shard.with_context(|| format!("cannot start shard {place}"))
     });
@@ -108,15 +106,14 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
         registry,
         default_channel: ChannelName::new(&config.plain.default_channel)?,
         compression: config.ws.compression,
-        seats_max,
-        seats,
+        places: Places::new(seats_max),
         next_shard: AtomicUsize::new(0),
         is_draining: AtomicBool::new(false),
     });
     let acceptor = acceptor(config, Arc::clone(&front), tls.as_ref())?;
     let address = acceptor.listener.local_addr().context("cannot ask for the listen address")?;
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let accepting = tokio::spawn(acceptor.run());
+    let mut accepting = tokio::spawn(acceptor.run());
     tokio::spawn(sweep(node));
     tokio::spawn(reload(tls.map(|tls| tls.certificate)));
     tracing::info!(shards = front.shards.len(), "listening on {scheme}://{address}");
@@ -124,10 +121,10 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
     tokio::select! {
         () = signals.received() => {}
         () = any_died(&front.shards) => anyhow::bail!("a shard died; the log says why"),
+        _ = &mut accepting => anyhow::bail!("the accept loop died; the log says why"),
     }
-    let left = shutdown::leave(&front, accepting, &config.shutdown, &mut signals).await;
-    broker.shutdown().await;
-    match left {
+    let last = broker.shutdown();
+    match shutdown::leave(&front, accepting, &config.shutdown, &mut signals, last).await {
         Left::InOrder => tracing::info!("left in order"),
         Left::CutShort => tracing::warn!("left in a hurry: connections were cut off"),
     }

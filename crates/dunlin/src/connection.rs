@@ -19,10 +19,14 @@ use dunlin_core::{
 use dunlin_ws::{CloseCode, Compression};
 use tokio::{
     task::{AbortHandle, spawn_local},
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 
-use crate::{backlog::Backlog, shard::Shard, stream::Stream};
+use crate::{
+    backlog::Backlog,
+    shard::{Place, Shard},
+    stream::Stream,
+};
 
 /// One socket, or a seat reserved for one.
 pub(crate) struct Connection {
@@ -43,6 +47,10 @@ pub(crate) struct Connection {
     last_run: Cell<u64>,
     /// Whether nothing was heard since the last ping.
     is_quiet: Cell<bool>,
+    /// Whether its reader waits until there is room for more publishes.
+    is_held: Cell<bool>,
+    /// Its place among all connections of the node, given back when it is dropped.
+    _place: Place,
 }
 
 /// What became of a write.
@@ -58,7 +66,12 @@ pub(crate) enum Written {
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
 
 impl Connection {
-    pub(crate) fn seat(id: ConnectionId, channel: ChannelName, compression: Compression) -> Self {
+    pub(crate) fn seat(
+        id: ConnectionId,
+        channel: ChannelName,
+        compression: Compression,
+        place: Place,
+    ) -> Self {
         Self {
             id,
             channel,
@@ -72,6 +85,8 @@ impl Connection {
             ending: Cell::new(None),
             last_run: Cell::new(0),
             is_quiet: Cell::new(false),
+            is_held: Cell::new(false),
+            _place: place,
         }
     }
 
@@ -108,9 +123,14 @@ impl Connection {
         self.is_quiet.set(false);
     }
 
-    /// Whether nothing was heard since [`Connection::expect_sign_of_life`].
+    /// Whether nothing was heard since [`Connection::expect_sign_of_life`], although we listened.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.is_quiet.get()
+        self.is_quiet.get() && !self.is_held.get()
+    }
+
+    /// Notes whether its reader waits for room: its silence is ours then.
+    pub(crate) fn hold(&self, is_held: bool) {
+        self.is_held.set(is_held);
     }
 
     pub(crate) fn expect_sign_of_life(&self) {
@@ -200,12 +220,13 @@ impl Shard {
         written: usize,
     ) -> Written {
         let mut backlog = connection.backlog.borrow_mut();
-        // What waits already is bounded, not what joins it: a single large message must pass.
-        if backlog.bytes() >= self.limits().backlog_bytes {
+        let rest = frames.len() - written;
+        // What joins an empty backlog may be larger: any single message must pass.
+        if !backlog.is_empty() && backlog.bytes() + rest > self.limits().backlog_bytes {
             return Written::Overrun;
         }
-        if written < frames.len() {
-            self.tally().queued(frames.len() - written);
+        if rest > 0 {
+            self.tally().queued(rest);
             backlog.push(frames.clone(), written, Instant::now());
         }
         drop(backlog);
@@ -240,7 +261,7 @@ impl Shard {
         connection.ending.set(Some(why));
         self.unsubscribe(connection);
         if connection.stream().is_none() || why == Disconnect::PongTimeout {
-            self.remove(connection, why);
+            self.cut(connection, why);
             return;
         }
         let mut backlog = connection.backlog.borrow_mut();
@@ -256,6 +277,21 @@ impl Shard {
         if let Some(drain) = connection.drain.replace(Some(close.abort_handle())) {
             drain.abort();
         }
+    }
+}
+
+impl Shard {
+    /// Ends a connection at once, with a close frame if its socket happens to take one.
+    pub(crate) fn cut(&self, connection: &Rc<Connection>, why: Disconnect) {
+        let is_between_frames =
+            connection.drain.borrow().is_none() && connection.backlog.borrow().is_empty();
+        if let Some(stream) = connection.stream()
+            && is_between_frames
+        {
+            // Nobody may be there to read it.
+            let _ = stream.try_write(&close_frame(why));
+        }
+        self.remove(connection, why);
     }
 }
 
@@ -288,14 +324,15 @@ async fn close(shard: Rc<Shard>, connection: Rc<Connection>, why: Disconnect) {
         while !connection.write_backlog(&shard).await? {}
         io::Result::Ok(())
     };
-    let is_flushed = matches!(timeout(CLOSE_GRACE, flush).await, Ok(Ok(())));
+    let gone_at = Instant::now() + CLOSE_GRACE;
+    let is_flushed = matches!(timeout_at(gone_at, flush).await, Ok(Ok(())));
     if is_flushed
         && why != Disconnect::ClientLeft
         && let Some(stream) = connection.stream()
     {
         stream.shutdown_write();
         // The reader ends at the client's end of stream, and aborts this wait.
-        sleep(CLOSE_GRACE).await;
+        sleep_until(gone_at).await;
     }
     shard.remove(&connection, why);
 }

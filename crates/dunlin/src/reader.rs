@@ -45,10 +45,15 @@ pub(crate) async fn run(shard: Rc<Shard>, connection: Rc<Connection>, mut early:
             return;
         }
         if !shard.node().has_publish_room() {
+            connection.hold(true);
             shard.node().publish_room().await;
+            connection.hold(false);
         }
-        if reader.read(shard, connection) == Flow::Ended {
-            return;
+        match reader.read(shard, connection) {
+            Flow::Open => {}
+            // Its ending is in the shard's inbox and ends this task, too.
+            Flow::Said => std::future::pending().await,
+            Flow::Ended => return,
         }
     }
 }
@@ -61,12 +66,13 @@ struct Removal {
 
 impl Drop for Removal {
     fn drop(&mut self) {
-        let mut why = self.connection.ending().unwrap_or(Disconnect::ClientLeft);
         if std::thread::panicking() {
             self.shard.metrics().panics.inc();
-            why = Disconnect::Internal;
+            self.shard.cut(&self.connection, Disconnect::Internal);
+        } else {
+            let why = self.connection.ending().unwrap_or(Disconnect::ClientLeft);
+            self.shard.remove(&self.connection, why);
         }
-        self.shard.remove(&self.connection, why);
     }
 }
 
@@ -106,6 +112,8 @@ impl From<ProtocolError> for End {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Flow {
     Open,
+    /// The client has said good-bye and sends nothing more, but may still listen for the answer.
+    Said,
     Ended,
 }
 
@@ -124,6 +132,7 @@ impl Reader {
         let Some(stream) = connection.stream() else { return Flow::Ended };
         let mut buffer = shard.read_buffer();
         let count = match stream.try_read(&mut buffer) {
+            Ok(0) if self.is_done => return Flow::Said,
             Ok(0) => return Flow::Ended,
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Flow::Open,
@@ -135,10 +144,12 @@ impl Reader {
         Flow::Open
     }
 
-    /// Handles bytes of the client, unless it or we have said good-bye. A client that is to be
-    /// closed gets first what it published just before: its echo comes by way of the broker.
+    /// Handles bytes of the client, unless it has said good-bye, or we have: only what it publishes
+    /// until it has heard that the node leaves still counts. A client that is to be closed gets
+    /// first what it published just before: its echo comes by way of the broker.
     fn take(&mut self, shard: &Rc<Shard>, connection: &Rc<Connection>, bytes: &mut [u8]) {
-        if self.is_done || connection.ending().is_some() {
+        let is_over = !matches!(connection.ending(), None | Some(Disconnect::NodeLeaving));
+        if self.is_done || is_over {
             return;
         }
         match self.decode(shard, connection, bytes) {
@@ -162,6 +173,8 @@ impl Reader {
         bytes: &mut [u8],
     ) -> Result<usize, End> {
         let mut publications = shard.publications();
+        // What a reader that panicked left is nobody's.
+        publications.clear();
         let outcome = self.decode_into(&mut publications, shard, connection, bytes);
         let messages = publications.len();
         if messages > 0 {
@@ -189,7 +202,9 @@ impl Reader {
                 Event::Ping(payload) => {
                     self.take_control_token(shard)?;
                     let pong = dunlin_ws::pong_frame(payload);
-                    if shard.write(connection, &pong) == Written::Overrun {
+                    // Nothing follows our close frame.
+                    let is_open = connection.ending().is_none();
+                    if is_open && shard.write(connection, &pong) == Written::Overrun {
                         return Err(Disconnect::SlowReader.into());
                     }
                 }
@@ -227,7 +242,7 @@ mod tests {
         ) -> usize {
             size_of::<F>()
         }
-        assert!(future_size(run) <= 192, "reader task: {}", future_size(run));
-        assert!(size_of::<Connection>() <= 176, "connection: {}", size_of::<Connection>());
+        assert!(future_size(run) <= 200, "reader task: {}", future_size(run));
+        assert!(size_of::<Connection>() <= 184, "connection: {}", size_of::<Connection>());
     }
 }

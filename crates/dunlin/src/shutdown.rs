@@ -43,15 +43,16 @@ impl Signals {
     }
 }
 
-/// Leaves: not ready, still accepting, then closing evenly. Returns at `config.timeout` at the
-/// latest, and at once on a second signal.
+/// Leaves: not ready, still accepting, then closing evenly, then whatever is to be done `last`.
+/// Returns before `config.timeout`, and at once on a second signal.
 pub(crate) async fn leave(
     front: &Front,
     accepting: JoinHandle<()>,
     config: &ShutdownConfig,
     signals: &mut Signals,
+    last: impl Future<Output = ()>,
 ) -> Left {
-    let deadline = Instant::now() + config.timeout;
+    let deadline = Instant::now() + config.timeout.saturating_sub(LAST_MOMENT);
     front.is_draining.store(true, Ordering::Relaxed);
     tracing::info!(
         accept_for_s = config.accept_for.as_secs_f64(),
@@ -63,6 +64,7 @@ pub(crate) async fn leave(
         accepting.abort();
         tracing::info!("closing connections");
         close_all(front, config.drain).await;
+        last.await;
     };
     tokio::select! {
         outcome = timeout_at(deadline, in_order) => match outcome {
@@ -72,6 +74,9 @@ pub(crate) async fn leave(
         () = signals.received() => Left::CutShort,
     }
 }
+
+/// What the process itself needs to end.
+const LAST_MOMENT: Duration = Duration::from_millis(250);
 
 /// Closes the connections of all shards, side by side.
 async fn close_all(front: &Front, over: Duration) {

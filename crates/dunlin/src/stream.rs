@@ -56,6 +56,19 @@ pub(crate) fn prepare(tcp: &TcpStream) -> io::Result<()> {
 }
 
 impl DetachedStream {
+    /// Sends `bytes`, as far as the socket takes them at once, and closes.
+    pub(crate) fn say_last(self, bytes: &[u8]) {
+        // Best effort: nobody is told whether it arrived.
+        let _ = match self {
+            Self::Tcp(mut tcp) => tcp.write_all(bytes),
+            Self::Tls(mut tcp, mut session) => session
+                .writer()
+                .write_all(bytes)
+                .and_then(|()| session.write_tls(&mut tcp))
+                .map(|_| ()),
+        };
+    }
+
     /// Binds the stream to the event loop of the calling shard.
     pub(crate) fn attach(self) -> io::Result<Stream> {
         match self {

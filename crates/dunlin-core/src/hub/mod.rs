@@ -59,11 +59,11 @@ struct Subscription {
 
 /// Whether a subscriber is alone in its channel on this shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Company {
     /// The channel had no subscriber here before, or has none any more.
-    Only,
+    Alone,
     /// There are others.
-    Among,
+    Others,
 }
 
 impl Hub {
@@ -73,16 +73,16 @@ impl Hub {
         name: &ChannelName,
         format: Format,
         connection: u32,
-    ) -> (SubscriptionId, Place) {
+    ) -> (SubscriptionId, Company) {
         let channel = self.by_name.get(name).copied();
-        let place = if channel.is_some() { Place::Among } else { Place::Only };
+        let company = if channel.is_some() { Company::Others } else { Company::Alone };
         let channel = channel.unwrap_or_else(|| self.add_channel(name));
         let group = &mut self.channels[channel as usize].groups[format as usize];
         let position = index(group.len());
         let subscription = Subscription { channel, format, position };
         let id = SubscriptionId(index(self.subscriptions.insert(subscription)));
         group.push(Subscriber { connection, subscription: id });
-        (id, place)
+        (id, company)
     }
 
     /// The channel of a subscription, by the one name that all of its subscribers share: an idle
@@ -100,7 +100,7 @@ impl Hub {
     ///
     /// # Panics
     /// When `id` has ended before: its owner must forget it.
-    pub fn unsubscribe(&mut self, id: SubscriptionId) -> (ChannelName, Place) {
+    pub fn unsubscribe(&mut self, id: SubscriptionId) -> (ChannelName, Company) {
         let Subscription { channel: slot, format, position } =
             self.subscriptions.remove(id.0 as usize);
         let channel = &mut self.channels[slot as usize];
@@ -112,9 +112,9 @@ impl Hub {
         if channel.groups.iter().all(Vec::is_empty) {
             let channel = self.channels.remove(slot as usize);
             self.by_name.remove(&channel.name);
-            (channel.name, Place::Only)
+            (channel.name, Company::Alone)
         } else {
-            (channel.name.clone(), Place::Among)
+            (channel.name.clone(), Company::Others)
         }
     }
 

@@ -129,19 +129,19 @@ proptest! {
                 Step::Subscribe { channel, deflated } => {
                     let connection = u32::try_from(number).unwrap();
                     let format = if deflated { Format::PlainDeflated } else { Format::Plain };
-                    let (id, place) = hub.subscribe(&name(channel), format, connection);
+                    let (id, company) = hub.subscribe(&name(channel), format, connection);
                     let members = model.entry(channel).or_default();
-                    prop_assert_eq!(place == Place::Only, members.is_empty());
+                    prop_assert_eq!(company == Company::Alone, members.is_empty());
                     members.insert(connection);
                     live.push((id, channel, connection));
                 }
                 Step::Unsubscribe { pick } if !live.is_empty() => {
                     let (id, channel, connection) = live.swap_remove(pick % live.len());
-                    let (left, place) = hub.unsubscribe(id);
+                    let (left, company) = hub.unsubscribe(id);
                     prop_assert_eq!(left, name(channel));
                     let members = model.get_mut(&channel).unwrap();
                     members.remove(&connection);
-                    prop_assert_eq!(place == Place::Only, members.is_empty());
+                    prop_assert_eq!(company == Company::Alone, members.is_empty());
                 }
                 Step::Unsubscribe { .. } => {}
                 Step::FanOut { channel, count } => {

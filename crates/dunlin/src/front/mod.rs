@@ -25,7 +25,7 @@ use dunlin_core::{
 };
 use prometheus_client::registry::Registry;
 
-use crate::shard::ShardHandle;
+use crate::shard::{Places, ShardHandle};
 
 /// What the routes share.
 pub(crate) struct Front {
@@ -36,10 +36,8 @@ pub(crate) struct Front {
     pub(crate) registry: Registry,
     pub(crate) default_channel: ChannelName,
     pub(crate) compression: bool,
-    /// Most connections at once.
-    pub(crate) seats_max: usize,
-    /// Connections of all shards, seats that wait for their socket included.
-    pub(crate) seats: Arc<AtomicUsize>,
+    /// Most connections at once, seats that wait for their socket included.
+    pub(crate) places: Places,
     pub(crate) next_shard: AtomicUsize,
     /// Set at SIGTERM: not ready any more, although connections are still taken.
     pub(crate) is_draining: AtomicBool,

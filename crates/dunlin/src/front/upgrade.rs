@@ -1,7 +1,7 @@
 //! The upgrade: from a GET request to a stream on a shard. The seat comes before the 101: a client
 //! that has its 101 is subscribed.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use axum::{
     body::Body,
@@ -58,10 +58,10 @@ async fn upgrade(front: &Arc<Front>, channel: ChannelName, mut request: Request)
         Ok(accept) => accept,
         Err(refusal) => return refuse_handshake(front, refusal),
     };
-    if front.seats.load(Ordering::Relaxed) >= front.seats_max {
+    let Some(place) = front.places.take() else {
         return busy(front, "server_full", "this node has all the connections it may have");
-    }
-    let seat = match front.next_shard().reserve(channel, accept.compression).await {
+    };
+    let seat = match front.next_shard().reserve(channel, accept.compression, place).await {
         Ok(seat) => seat,
         Err(NoSeat::BrokerLost) => {
             return busy(front, "broker_lost", "the broker is away, nothing can be promised now");

@@ -5,16 +5,14 @@
 
 mod deliver;
 mod orders;
+mod place;
 mod sweep;
 mod tally;
 
 use std::{
     cell::{Cell, RefCell, RefMut},
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -22,7 +20,7 @@ use bytes::Bytes;
 use dunlin_core::{
     channel::ChannelName,
     error::{BrokerLost, Disconnect},
-    hub::{Hub, Place},
+    hub::{Company, Hub},
     ids::{ConnectionId, ShardId},
     inbox::Inbox,
     interest::Wish,
@@ -36,8 +34,11 @@ use dunlin_ws::Compression;
 use slab::Slab;
 use tokio::{sync::Notify, time::Instant};
 
-pub(crate) use self::orders::{NoSeat, Seat, ShardHandle, spawn};
 use self::tally::Tally;
+pub(crate) use self::{
+    orders::{NoSeat, Seat, ShardHandle, spawn},
+    place::{Place, Places},
+};
 use crate::connection::Connection;
 
 /// What a shard is made of; everything in it can cross to the shard's thread.
@@ -55,8 +56,6 @@ pub(crate) struct Parts {
     pub(crate) pong_timeout: Duration,
     /// Longest time a seat waits for its socket.
     pub(crate) seat_age: Duration,
-    /// Connections of all shards, seats that wait for their socket included.
-    pub(crate) seats: Arc<AtomicUsize>,
 }
 
 /// The state of a shard, on its thread.
@@ -145,6 +144,7 @@ impl Shard {
         &self,
         channel: &ChannelName,
         compression: Compression,
+        place: Place,
     ) -> (ConnectionId, Result<Wish, BrokerLost>) {
         self.generation.set(self.generation.get().wrapping_add(1));
         let mut connections = self.connections.borrow_mut();
@@ -159,10 +159,9 @@ impl Shard {
         let (subscription, _) = hub.subscribe(channel, format, slot);
         let channel = hub.channel(subscription).clone();
         let wish = self.parts.node.join(&channel, self.parts.id);
-        let connection = Connection::seat(id, channel, compression);
+        let connection = Connection::seat(id, channel, compression, place);
         connection.subscription().set(Some(subscription));
         entry.insert(Rc::new(connection));
-        self.parts.seats.fetch_add(1, Ordering::Relaxed);
         (id, wish)
     }
 
@@ -180,8 +179,8 @@ impl Shard {
     pub(crate) fn unsubscribe(&self, connection: &Connection) {
         let Some(subscription) = connection.subscription().take() else { return };
         let mut hub = self.hub.borrow_mut();
-        let (channel, place) = hub.unsubscribe(subscription);
-        if place == Place::Only {
+        let (channel, company) = hub.unsubscribe(subscription);
+        if company == Company::Alone {
             self.parts.node.leave(&channel, self.parts.id, std::time::Instant::now());
         }
         self.parts.ledger.subscriptions(hub.subscription_count());
@@ -195,7 +194,6 @@ impl Shard {
         }
         self.unsubscribe(connection);
         self.connections.borrow_mut().remove(id.slot as usize);
-        self.parts.seats.fetch_sub(1, Ordering::Relaxed);
         self.tally.dropped(connection.abandon().bytes());
         if connection.stream().is_some() {
             self.parts.ledger.close(why);

@@ -18,8 +18,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Parts, Shard};
-use crate::{reader, stream::DetachedStream};
+use super::{Parts, Place, Shard};
+use crate::{connection::close_frame, reader, stream::DetachedStream};
 
 /// A running shard, as the front sees it.
 #[derive(Clone)]
@@ -54,6 +54,7 @@ enum Order {
     Reserve {
         channel: ChannelName,
         compression: Compression,
+        place: Place,
         answer: oneshot::Sender<(ConnectionId, Result<Wish, BrokerLost>)>,
     },
     Attach {
@@ -117,8 +118,8 @@ impl Shard {
         match order {
             // The dropped answer is a refusal: who comes now by an old HTTP connection gets 503.
             Order::Reserve { .. } if self.is_leaving.get() => {}
-            Order::Reserve { channel, compression, answer } => {
-                let (id, wish) = self.reserve(&channel, compression);
+            Order::Reserve { channel, compression, place, answer } => {
+                let (id, wish) = self.reserve(&channel, compression, place);
                 if answer.send((id, wish)).is_err() {
                     self.release(id);
                 }
@@ -144,8 +145,13 @@ impl Shard {
 
     /// Gives a seat its socket: what waits for it is written, and what it sends is read.
     fn attach(self: &Rc<Self>, id: ConnectionId, stream: DetachedStream, early: BytesMut) {
-        // The seat may be gone: given up, or over its bound before it had a socket.
-        let Some(connection) = self.connection(id) else { return };
+        let Some(connection) = self.connection(id) else {
+            // The seat is gone: over its bound or its time before it had a socket.
+            self.parts.ledger.open();
+            stream.say_last(&close_frame(Disconnect::SlowReader));
+            self.parts.ledger.close(Disconnect::SlowReader);
+            return;
+        };
         let Ok(stream) = stream.attach() else { return self.release(id) };
         if !connection.attach(stream) {
             return;
@@ -172,9 +178,10 @@ impl ShardHandle {
         &self,
         channel: ChannelName,
         compression: Compression,
+        place: Place,
     ) -> Result<Seat, NoSeat> {
         let (answer, reserved) = oneshot::channel();
-        let order = Order::Reserve { channel, compression, answer };
+        let order = Order::Reserve { channel, compression, place, answer };
         self.orders.send(order).await.map_err(|_| NoSeat::NodeLeaving)?;
         let (id, wish) = reserved.await.map_err(|_| NoSeat::NodeLeaving)?;
         let seat = Seat { id, orders: self.orders.clone(), is_taken: false };

@@ -82,6 +82,22 @@ fn what_waits_for_a_client_is_flushed_before_it_is_closed() {
     assert_eq!(node.wait_for_end().code(), Some(0));
 }
 
+/// Until a client has heard that the node leaves, what it publishes counts: it is told nothing else.
+#[test]
+fn what_a_client_sends_before_it_hears_the_good_bye_is_published() {
+    let settings = ["shutdown.accept_for=0", "shutdown.drain=0", "shutdown.timeout=60s"];
+    let mut flock = Flock::redis(2, &settings);
+    let (mut publisher, mut listener) = (flock.nodes[0].join("last"), flock.nodes[1].join("last"));
+    flock.nodes[0].signal(Signal::TERM);
+    assert_eq!(publisher.receive_close().0, 1012);
+    // As if it had not read that yet.
+    publisher.send_text("still counts");
+    assert_eq!(listener.receive_text(), "still counts");
+    publisher.close();
+    assert!(flock.nodes[0].wait_for_end().success());
+    listener.close();
+}
+
 #[test]
 fn a_second_signal_ends_it_at_once() {
     let settings = ["shutdown.accept_for=0", "shutdown.drain=5m", "shutdown.timeout=6m"];
