@@ -19,7 +19,7 @@ use super::{
     reconnect::Backoff,
     value::{Frame, Value},
 };
-use crate::url::{Endpoint, RedisUrl, Secret, Security};
+use crate::url::{Endpoint, RedisUrl, Security};
 
 /// Makes connections to one server, all alike.
 pub(crate) struct Dialer {
@@ -143,16 +143,19 @@ impl Dialer {
             "ERR" if text.starts_with("ERR unknown command") => {
                 LinkError::TooOld("unknown, for it has no HELLO".to_owned())
             }
-            _ => LinkError::Refused(redact(&text, self.url.password.as_ref())),
+            // It loads its data, runs a script, or is a replica that waits for its master.
+            "LOADING" | "BUSY" | "MASTERDOWN" => LinkError::NotReady(self.redact(&text)),
+            _ => LinkError::Refused(self.redact(&text)),
         }
     }
-}
 
-fn redact(text: &str, password: Option<&Secret>) -> String {
-    let text: String = text.chars().filter(|c| !c.is_control()).take(REFUSAL_CHARS_MAX).collect();
-    match password {
-        Some(password) => text.replace(password.expose(), "[redacted]"),
-        None => text,
+    fn redact(&self, text: &str) -> String {
+        let text: String =
+            text.chars().filter(|c| !c.is_control()).take(REFUSAL_CHARS_MAX).collect();
+        match &self.url.password {
+            Some(password) => text.replace(password.expose(), "[redacted]"),
+            None => text,
+        }
     }
 }
 

@@ -31,6 +31,9 @@ pub(crate) enum LinkError {
     /// The server is older than 7.0.
     #[error("is too old: its version is {0}, and 7.0 is the oldest that will do")]
     TooOld(String),
+    /// The server is there and takes no commands yet, in its own words.
+    #[error("is not ready: {0}")]
+    NotReady(String),
     /// The server refused for another reason, in its own words.
     #[error("refused: {0}")]
     Refused(String),
@@ -55,6 +58,7 @@ impl LinkError {
             self,
             Self::Unreachable(_)
                 | Self::Timeout(_)
+                | Self::NotReady(_)
                 | Self::Broken(_)
                 | Self::Closed
                 | Self::Silent(_)
@@ -72,6 +76,7 @@ impl LinkError {
             {
                 Failure::Instant
             }
+            Self::NotReady(_) => Failure::Instant,
             _ => Failure::Costly,
         }
     }

@@ -28,7 +28,8 @@ impl Backoff {
 /// What a failed try cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// Nobody listens. That costs one packet each way, so it is asked often: publishes wait.
+    /// Nobody listens, or who does is not ready. That costs next to nothing, so it is asked often:
+    /// publishes wait.
     Instant,
     /// A time-out, or a server that is there and unwilling.
     Costly,

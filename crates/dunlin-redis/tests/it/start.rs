@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use dunlin_core::broker::BrokerStatus;
 use dunlin_redis::{
     broker::Settings,
     url::{Endpoint, RedisUrl, Security},
@@ -167,6 +168,79 @@ async fn waiting_for_a_server_that_comes_later() {
     let start = Instant::now();
     assert!(refusal(settings).await.contains("cannot be reached"));
     assert!(start.elapsed() < Duration::from_secs(2));
+}
+
+/// Stands for a server that greets and is not ready: it answers one ping after the other with an
+/// error of `errors`, and from then on as a server would that is.
+async fn serve_when_ready(listener: UnixListener, errors: &[&str]) {
+    let mut errors = errors.iter();
+    let mut streams = Vec::new();
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut asked = [0; 1000];
+        let _ = stream.read(&mut asked).await.unwrap();
+        let hello = "%1\r\n$7\r\nversion\r\n$5\r\n7.2.0\r\n";
+        stream.write_all(hello.as_bytes()).await.unwrap();
+        let length = stream.read(&mut asked).await.unwrap();
+        assert!(String::from_utf8_lossy(&asked[..length]).contains("PING"));
+        let error = errors.next();
+        let answer = error.map_or("$6\r\ndunlin\r\n".to_owned(), |error| format!("-{error}\r\n"));
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        if error.is_none() {
+            streams.push(stream);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_ready_is_waited_for() {
+    let not_ready = [
+        "LOADING Redis is loading the dataset in memory",
+        "BUSY Redis is busy running a script",
+        "MASTERDOWN Link with MASTER is down",
+    ];
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("fake.sock");
+    let server = tokio::spawn({
+        let listener = UnixListener::bind(&path).unwrap();
+        async move { serve_when_ready(listener, &not_ready).await }
+    });
+    let url = format!("redis+unix://{}", path.display());
+    let settings =
+        Settings { start_wait: Duration::from_secs(10), ..Settings::new(url.parse().unwrap()) };
+    let start = Instant::now();
+    let _node = Node::start_with(settings.clone(), 1000).await.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(2), "it is asked often");
+    server.abort();
+
+    // Without patience the sentence says what it is.
+    fs::remove_file(&path).unwrap();
+    let listener = UnixListener::bind(&path).unwrap();
+    let server = tokio::spawn(async move { serve_when_ready(listener, &not_ready).await });
+    let settings = Settings { start_wait: Duration::ZERO, ..settings };
+    assert!(
+        refusal(settings)
+            .await
+            .ends_with("is not ready: LOADING Redis is loading the dataset in memory")
+    );
+    server.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_comes_back_not_ready_is_asked_often() {
+    let mut server = RedisServer::start();
+    let node = Node::start(&server).await;
+    tokio::task::block_in_place(|| server.crash());
+    node.wait_for(BrokerStatus::Lost);
+    fs::remove_file(server.socket()).unwrap();
+    let listener = UnixListener::bind(server.socket()).unwrap();
+    let errors = ["LOADING Redis is loading the dataset in memory"; 20];
+    let loading = tokio::spawn(async move { serve_when_ready(listener, &errors).await });
+    let start = Instant::now();
+    node.wait_for(BrokerStatus::Ready);
+    // Two links ask ten times each, every eighth of a second on average.
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    loading.abort();
 }
 
 fn settings_of_nobody() -> Settings {
