@@ -8,6 +8,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     hash::BuildHasher,
+    mem,
     sync::Arc,
     time::Instant,
 };
@@ -51,18 +52,32 @@ struct Entry {
     unwanted_since: Option<Instant>,
 }
 
+impl Entry {
+    /// Notes that the broker was told.
+    fn order(&mut self, acknowledgement: Acknowledgement) -> Wish {
+        match acknowledgement {
+            Acknowledgement::Immediate => {
+                self.knowledge = Knowledge::Acknowledged;
+                Wish::Granted
+            }
+            Acknowledgement::Later => {
+                let answer = watch::Sender::new(None);
+                let wish = Wish::Pending(PendingWish(answer.subscribe()));
+                self.knowledge = Knowledge::Ordered(answer);
+                wish
+            }
+        }
+    }
+}
+
 /// What the broker knows of our interest in a channel.
 enum Knowledge {
+    /// Not ordered yet, or refused: the next wish orders.
+    Nothing,
     /// Ordered, not acknowledged; those who wait for it hold the other end.
     Ordered(watch::Sender<Answer>),
     /// Acknowledged: what is published from now on arrives.
     Acknowledged,
-}
-
-impl Knowledge {
-    fn ordered() -> Self {
-        Self::Ordered(watch::Sender::new(None))
-    }
 }
 
 /// The answer to a wish for a channel.
@@ -84,7 +99,7 @@ impl PendingWish {
     /// Waits for the broker's answer. Cancel-safe.
     ///
     /// # Errors
-    /// [`BrokerLost`] when the broker went away first.
+    /// [`BrokerLost`] when the broker went away first, or refused.
     pub async fn granted(mut self) -> Result<(), BrokerLost> {
         match self.0.wait_for(Option::is_some).await {
             Ok(answer) => answer.unwrap_or(Err(BrokerLost)),
@@ -98,7 +113,7 @@ impl PendingWish {
 pub enum Acknowledgement {
     /// The subscription stands already.
     Immediate,
-    /// [`Interest::acknowledge`] will be called.
+    /// [`Interest::acknowledge`] or [`Interest::refuse`] will be called.
     Later,
 }
 
@@ -123,10 +138,7 @@ impl Interest {
         let mut partition = self.partition(channel).lock();
         let entry = partition.entries.entry(channel.clone()).or_insert_with(|| Entry {
             shards: SmallVec::new(),
-            knowledge: match subscribe() {
-                Acknowledgement::Immediate => Knowledge::Acknowledged,
-                Acknowledgement::Later => Knowledge::ordered(),
-            },
+            knowledge: Knowledge::Nothing,
             unwanted_since: None,
         });
         entry.unwanted_since = None;
@@ -136,6 +148,7 @@ impl Interest {
         match &entry.knowledge {
             Knowledge::Acknowledged => Wish::Granted,
             Knowledge::Ordered(answer) => Wish::Pending(PendingWish(answer.subscribe())),
+            Knowledge::Nothing => entry.order(subscribe()),
         }
     }
 
@@ -201,12 +214,13 @@ impl Interest {
 
     /// The broker knows our interest in `channel` from now on.
     pub fn acknowledge(&self, channel: &ChannelName) {
-        let mut partition = self.partition(channel).lock();
-        let Some(entry) = partition.entries.get_mut(channel) else { return };
-        if let Knowledge::Ordered(answer) = &entry.knowledge {
-            answer.send_replace(Some(Ok(())));
-            entry.knowledge = Knowledge::Acknowledged;
-        }
+        self.learn(channel, Knowledge::Acknowledged, Ok(()));
+    }
+
+    /// The broker does not let us have `channel`: whoever waits is told, and the next wish asks
+    /// again.
+    pub fn refuse(&self, channel: &ChannelName) {
+        self.learn(channel, Knowledge::Nothing, Err(BrokerLost));
     }
 
     /// The broker has forgotten us: nothing is acknowledged any more, and whoever waits is told.
@@ -216,7 +230,7 @@ impl Interest {
                 if let Knowledge::Ordered(answer) = &entry.knowledge {
                     answer.send_replace(Some(Err(BrokerLost)));
                 }
-                entry.knowledge = Knowledge::ordered();
+                entry.knowledge = Knowledge::Ordered(watch::Sender::new(None));
             }
         }
     }
@@ -234,6 +248,14 @@ impl Interest {
     #[must_use]
     pub fn channel_count(&self) -> usize {
         self.partitions.iter().map(|partition| partition.lock().entries.len()).sum()
+    }
+
+    fn learn(&self, channel: &ChannelName, knowledge: Knowledge, answer: Result<(), BrokerLost>) {
+        let mut partition = self.partition(channel).lock();
+        let Some(entry) = partition.entries.get_mut(channel) else { return };
+        if let Knowledge::Ordered(waiting) = mem::replace(&mut entry.knowledge, knowledge) {
+            waiting.send_replace(Some(answer));
+        }
     }
 
     fn partition(&self, channel: &ChannelName) -> &Mutex<Partition> {

@@ -232,6 +232,7 @@ impl SubscribeLink {
 
     fn receive_error(&mut self, text: &[u8]) {
         if let Some(channel) = self.channels.refuse() {
+            self.interest.refuse(&channel);
             self.metrics.subscribes_refused.inc();
             let text = String::from_utf8_lossy(text);
             // Clients choose channels: one line tells the operator, more would be theirs to write.

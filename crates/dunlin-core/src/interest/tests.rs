@@ -60,6 +60,24 @@ async fn the_second_subscriber_waits_for_the_first_ones_acknowledgement() {
     assert!(matches!(fixture.add(0), Wish::Granted));
 }
 
+#[tokio::test]
+async fn a_refusal_tells_who_waits_and_the_next_wish_asks_again() {
+    let fixture = Fixture::new();
+    let Wish::Pending(refused) = fixture.add(0) else { panic!("granted too early") };
+    fixture.interest.refuse(&channel());
+    assert_eq!(refused.granted().await, Err(BrokerLost));
+
+    let Wish::Pending(again) = fixture.add(0) else { panic!("granted though refused") };
+    assert_eq!(fixture.orders.get(), 2, "the broker is asked again");
+    fixture.interest.acknowledge(&channel());
+    assert_eq!(again.granted().await, Ok(()));
+
+    // One that stood and could not be made again stands no more.
+    fixture.interest.refuse(&channel());
+    assert!(matches!(fixture.add(1), Wish::Pending(_)));
+    assert_eq!(fixture.orders.get(), 3);
+}
+
 #[test]
 fn a_batch_reaches_every_shard_that_wants_the_channel_and_no_other() {
     let fixture = Fixture::new();

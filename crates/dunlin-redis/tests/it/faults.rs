@@ -267,7 +267,10 @@ async fn a_channel_that_redis_denies_hurts_no_other() {
     let _: String = server.run_command(&rules);
     let url = format!("redis+unix://ann:pass@{}", server.socket().display());
     let node = Node::start_with(Settings::new(url.parse().unwrap()), 1000).await.unwrap();
-    let denied = node.wish("denied");
+    let Wish::Pending(denied) = node.wish("denied") else { panic!("granted before asking") };
+    let start = Instant::now();
+    assert_eq!(denied.granted().await, Err(BrokerLost));
+    assert!(start.elapsed() < Duration::from_secs(1), "told at once");
     for number in 0..20 {
         node.join(&format!("ok{number}")).await;
     }
@@ -277,7 +280,11 @@ async fn a_channel_that_redis_denies_hurts_no_other() {
     assert_eq!(ended(rejected).await, Err(PublishError::Rejected));
     assert_eq!(node.metrics.subscribes_refused.get(), 1);
     assert_eq!(node.broker.status(), BrokerStatus::Ready);
-    drop(denied);
+
+    let _: String = server.run_command(&[b"ACL", b"SETUSER", b"ann", b"&dunlin:denied"]);
+    node.join("denied").await;
+    node.say("denied", "allowed").await;
+    assert_eq!(node.receive_texts(1).await, ["allowed"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
