@@ -21,7 +21,8 @@ use tokio::{
 
 use crate::metrics::LinkMetrics;
 
-/// What may wait while Redis is away or slow. Beyond it publishes are refused.
+/// What may wait. Beyond it publishes are refused while Redis is away; while it is merely slow,
+/// publishers are made to wait from an eighth of it on.
 #[derive(Debug, Clone)]
 pub struct QueueBounds {
     /// Most publishes.
@@ -73,7 +74,8 @@ impl Waiting {
 pub(crate) enum Phase {
     /// The link takes publishes: whoever brings more than it takes is made to wait.
     Flowing,
-    /// Nobody takes any: publishes gather up to the bounds, and those beyond are refused.
+    /// Nobody takes any: publishes gather up to the bounds, and those beyond are refused. What
+    /// was beyond them already stays.
     Held,
     /// Nobody ever will.
     Closed,
@@ -93,8 +95,10 @@ impl Queue {
         }
     }
 
-    /// Queues publishes in their order, or refuses those that exceed the bounds. The link is woken
-    /// once, when all of them are there: what a client sent together goes to Redis together.
+    /// Queues publishes in their order, or refuses those that exceed the bounds while they are
+    /// held. While they flow whoever brings them awaits [`Queue::room`], and brings at most one
+    /// read too many. The link is woken once, when all of them are there: what a client sent
+    /// together goes to Redis together.
     pub(crate) fn push(&self, publishes: impl IntoIterator<Item = (Publication, ReplyTo)>) {
         let since = Instant::now();
         let mut refused = Vec::new();
@@ -106,7 +110,12 @@ impl Queue {
             // Alone in the room, one publish may exceed the bound: any message must pass.
             let is_full = state.waiting.len() >= self.bounds.publishes
                 || (bytes > self.bounds.bytes && !state.waiting.is_empty());
-            if is_full || state.phase == Phase::Closed {
+            let is_refused = match state.phase {
+                Phase::Flowing => false,
+                Phase::Held => is_full,
+                Phase::Closed => true,
+            };
+            if is_refused {
                 refused.push(waiting);
             } else {
                 state.waiting.push_back(waiting);

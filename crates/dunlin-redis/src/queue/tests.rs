@@ -90,6 +90,24 @@ async fn a_held_queue_takes_all_up_to_its_bounds() {
     assert!(queue.has_room());
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_flows_is_never_refused_and_is_kept_when_it_is_held() {
+    let queue = queue(80, 1000);
+    queue.enter(Phase::Flowing);
+    // More than the bounds came with one read.
+    let flowing: Vec<_> = (0..200).map(|_| push(&queue, "0123456789")).collect();
+    queue.enter(Phase::Held);
+    assert!(refused(push(&queue, "x")), "held, and beyond the bounds");
+    let mut batch = Vec::new();
+    queue.take(&mut batch, 150, usize::MAX);
+    assert_eq!(batch.len(), 150);
+    let mut still_waiting = flowing.into_iter().skip(150);
+    assert!(!still_waiting.by_ref().take(10).any(refused));
+    advance(Duration::from_secs(6)).await;
+    queue.refuse_expired();
+    assert!(still_waiting.all(refused) && queue.is_empty(), "they grow old as any");
+}
+
 #[tokio::test]
 async fn closing_refuses_what_waits_and_all_that_comes() {
     let queue = queue(10, 1000);
