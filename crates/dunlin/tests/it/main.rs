@@ -9,6 +9,7 @@
 mod attacks;
 mod browser;
 mod cli;
+mod closing;
 mod compression;
 mod config;
 mod demo;

@@ -82,7 +82,7 @@ fn what_waits_for_a_client_is_flushed_before_it_is_closed() {
     assert_eq!(node.wait_for_end().code(), Some(0));
 }
 
-/// Until a client has heard that the node leaves, what it publishes counts: it is told nothing else.
+/// Until a client has heard that the node leaves, what it publishes counts.
 #[test]
 fn what_a_client_sends_before_it_hears_the_good_bye_is_published() {
     let settings = ["shutdown.accept_for=0", "shutdown.drain=0", "shutdown.timeout=60s"];
