@@ -95,10 +95,11 @@ impl Queue {
         }
     }
 
-    /// Queues publishes in their order, or refuses those that exceed the bounds while they are
-    /// held. While they flow whoever brings them awaits [`Queue::room`], and brings at most one
-    /// read too many. The link is woken once, when all of them are there: what a client sent
-    /// together goes to Redis together.
+    /// Queues one publisher's publishes in their order, or refuses those from the first on that
+    /// exceeds the bounds while they are held: what fits behind it would leave a hole. While they
+    /// flow whoever brings them awaits [`Queue::room`], and brings at most one read too many. The
+    /// link is woken once, when all of them are there: what a client sent together goes to Redis
+    /// together.
     pub(crate) fn push(&self, publishes: impl IntoIterator<Item = (Publication, ReplyTo)>) {
         let since = Instant::now();
         let mut refused = Vec::new();
@@ -115,7 +116,7 @@ impl Queue {
                 Phase::Held => is_full,
                 Phase::Closed => true,
             };
-            if is_refused {
+            if is_refused || !refused.is_empty() {
                 refused.push(waiting);
             } else {
                 state.waiting.push_back(waiting);

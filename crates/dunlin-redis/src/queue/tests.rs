@@ -13,11 +13,16 @@ fn queue(publishes: usize, bytes: usize) -> Arc<Queue> {
     Arc::new(Queue::new(bounds, interest, LinkMetrics::default()))
 }
 
-fn push(queue: &Queue, data: &'static str) -> Outcome {
+fn publish(data: &'static str) -> ((Publication, ReplyTo), Outcome) {
     let (reply, outcome) = oneshot::channel();
     let channel = ChannelName::new("c").unwrap();
     let publication = Publication::new(channel, Kind::Text, data.into());
-    queue.push([(publication, ReplyTo::Caller(reply))]);
+    ((publication, ReplyTo::Caller(reply)), outcome)
+}
+
+fn push(queue: &Queue, data: &'static str) -> Outcome {
+    let (publish, outcome) = publish(data);
+    queue.push([publish]);
     outcome
 }
 
@@ -88,6 +93,16 @@ async fn a_held_queue_takes_all_up_to_its_bounds() {
     assert!(!queue.has_room());
     queue.enter(Phase::Held);
     assert!(queue.has_room());
+}
+
+#[tokio::test]
+async fn what_comes_together_is_refused_from_the_first_that_does_not_fit() {
+    let queue = queue(100, 12);
+    let (publishes, outcomes): (Vec<_>, Vec<_>) =
+        ["small", "much too large", "tiny"].into_iter().map(publish).unzip();
+    queue.push(publishes);
+    assert_eq!(outcomes.into_iter().map(refused).collect::<Vec<_>>(), [false, true, true]);
+    assert!(!refused(push(&queue, "next")), "whoever comes next is another");
 }
 
 #[tokio::test(start_paused = true)]
