@@ -76,6 +76,8 @@ pub struct RedisBroker {
     queue: Arc<Queue>,
     metrics: LinkMetrics,
     stop: watch::Sender<bool>,
+    /// Whether a link ended that nobody told to.
+    died: watch::Sender<bool>,
     links: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -106,6 +108,7 @@ impl RedisBroker {
         let queue = Queue::new(settings.queue, Arc::clone(&interest), metrics.clone());
         let queue = Arc::new(queue);
         let (stop, stopped) = watch::channel(false);
+        let died = watch::Sender::new(false);
         let subscribe_link = SubscribeLink::new(
             Arc::clone(&dialer),
             Arc::clone(&orders),
@@ -120,10 +123,17 @@ impl RedisBroker {
         metrics.health.set_subscribed(true);
         metrics.health.set_publishing(true);
         let links = vec![
-            tokio::spawn(subscribe_link.run(subscribing)),
-            tokio::spawn(publish_link.run(publishing)),
+            spawn_link(subscribe_link.run(subscribing), &stop, &died),
+            spawn_link(publish_link.run(publishing), &stop, &died),
         ];
-        Ok(Arc::new(Self { orders, queue, metrics, stop, links: Mutex::new(links) }))
+        Ok(Arc::new(Self { orders, queue, metrics, stop, died, links: Mutex::new(links) }))
+    }
+
+    /// Waits until a link ends that nobody told to: a bug, after which this broker carries nothing
+    /// any more. Cancel-safe.
+    pub async fn died(&self) {
+        // The other end is in our hands, so there is no error.
+        let _ = self.died.subscribe().wait_for(|died| *died).await;
     }
 
     /// Sends what was published before, for at most a second, then closes both links. Whoever
@@ -178,6 +188,33 @@ impl Broker for RedisBroker {
     }
 }
 
+/// Runs a link and notes if it ends, by a panic too, before it was told to.
+fn spawn_link(
+    link: impl Future<Output = ()> + Send + 'static,
+    stop: &watch::Sender<bool>,
+    died: &watch::Sender<bool>,
+) -> JoinHandle<()> {
+    let obituary = Obituary { stop: stop.subscribe(), died: died.clone() };
+    tokio::spawn(async move {
+        link.await;
+        drop(obituary);
+    })
+}
+
+/// Is dropped with its link.
+struct Obituary {
+    stop: watch::Receiver<bool>,
+    died: watch::Sender<bool>,
+}
+
+impl Drop for Obituary {
+    fn drop(&mut self) {
+        if !*self.stop.borrow() {
+            self.died.send_replace(true);
+        }
+    }
+}
+
 /// Dials, again and again until `deadline` if the server just is not there.
 async fn dial_until(dialer: &Dialer, deadline: Instant) -> Result<Connection, LinkError> {
     let mut backoff = Backoff::default();
@@ -197,3 +234,23 @@ async fn dial_until(dialer: &Dialer, deadline: Instant) -> Result<Connection, Li
 
 /// Channel name, envelope and the lines between them.
 const FRAME_BYTES_BESIDE_MESSAGE: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_link_that_ends_untold_is_noted() {
+        let (stop, died) = (watch::Sender::new(false), watch::Sender::new(false));
+        let panicking = async { panic!("a bug of a link") };
+        assert!(spawn_link(panicking, &stop, &died).await.is_err());
+        assert!(died.send_replace(false), "by a panic");
+        spawn_link(ready(()), &stop, &died).await.unwrap();
+        assert!(died.send_replace(false), "by its return");
+        stop.send_replace(true);
+        spawn_link(ready(()), &stop, &died).await.unwrap();
+        assert!(!*died.borrow(), "told to end");
+    }
+}

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
+    future::{Future, poll_fn},
+    pin::pin,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -295,7 +298,13 @@ async fn a_stop_sends_what_was_published_and_answers_everyone() {
     let outcomes: Vec<_> = (0..1000)
         .map(|number: usize| leaving.publish("chat", Kind::Text, number.to_string().as_bytes()))
         .collect();
-    leaving.broker.shutdown().await;
+    let mut died = pin!(leaving.broker.died());
+    tokio::select! {
+        biased;
+        () = &mut died => panic!("nothing has happened"),
+        () = leaving.broker.shutdown() => {}
+    }
+    assert!(poll_fn(|cx| Poll::Ready(died.as_mut().poll(cx))).await.is_pending(), "told to end");
     for outcome in outcomes {
         assert_eq!(ended(outcome).await, Ok(()));
     }
