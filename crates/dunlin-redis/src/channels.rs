@@ -138,12 +138,18 @@ impl Channels {
         self.entries.get_mut(key)
     }
 
-    /// Writes the next command, if there is something to ask for and nothing in flight.
-    pub(crate) fn write_next(&mut self, out: &mut BytesMut) {
+    /// Whether a command is unanswered.
+    pub(crate) fn is_in_flight(&self) -> bool {
+        self.flight.is_some()
+    }
+
+    /// Writes the next command, if there is something to ask for and nothing in flight. True when
+    /// it did.
+    pub(crate) fn write_next(&mut self, out: &mut BytesMut) -> bool {
         if self.flight.is_some() {
-            return;
+            return false;
         }
-        let Some((verb, keys)) = self.next_command() else { return };
+        let Some((verb, keys)) = self.next_command() else { return false };
         self.last_verb = verb;
         command::begin(out, keys.len() + 1);
         let name: &[u8] = if verb == Verb::Subscribe { b"SUBSCRIBE" } else { b"UNSUBSCRIBE" };
@@ -158,6 +164,7 @@ impl Channels {
             }
         }
         self.flight = Some(Flight { verb, unconfirmed: keys.len(), keys });
+        true
     }
 
     /// Takes a confirmation, asked for or not, by what it says and not by when it comes.

@@ -3,7 +3,6 @@
 
 use std::{collections::VecDeque, future::pending, mem, sync::Arc, time::Duration};
 
-use bytes::BytesMut;
 use dunlin_core::{broker::ReplyTo, error::PublishError, interest::Interest};
 use tokio::{
     sync::watch,
@@ -108,7 +107,7 @@ impl PublishLink {
         loop {
             let takes = self.gate == Gate::Open && in_flight.has_room();
             if takes {
-                self.send_batch(&mut connection.out, &mut in_flight);
+                self.send_batch(&mut connection, &mut in_flight);
             }
             if ends_at.is_some() && self.queue.is_empty() && in_flight.is_empty() {
                 return Ok(());
@@ -150,8 +149,10 @@ impl PublishLink {
     }
 
     /// Takes what waits and writes it as one batch.
-    fn send_batch(&mut self, out: &mut BytesMut, in_flight: &mut InFlight) {
+    fn send_batch(&mut self, connection: &mut Connection, in_flight: &mut InFlight) {
         self.queue.take(&mut self.batch, BATCH_PUBLISHES, BATCH_BYTES);
+        connection.expect(self.batch.len());
+        let out = &mut connection.out;
         for Waiting { publication, reply, .. } in self.batch.drain(..) {
             out.extend_from_slice(b"*3\r\n$7\r\nPUBLISH\r\n");
             command::write_argument(out, &self.keys.channel_parts(publication.channel()));

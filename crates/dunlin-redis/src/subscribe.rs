@@ -129,7 +129,9 @@ impl SubscribeLink {
         self.has_warned = false;
         let mut ear = Ear::Open;
         loop {
-            self.channels.write_next(&mut connection.out);
+            if self.channels.write_next(&mut connection.out) {
+                connection.expect(1);
+            }
             self.note_subscribed();
             let progress = tokio::select! {
                 () = self.orders.filled() => {
@@ -184,7 +186,13 @@ impl SubscribeLink {
         while let Some(frame) = connection.next_frame()? {
             match frame {
                 Frame::Message { channel, payload } => self.receive_message(&channel, payload),
-                Frame::Push(values) => self.receive_push(&values),
+                Frame::Push(values) => {
+                    let was_in_flight = self.channels.is_in_flight();
+                    self.receive_push(&values);
+                    if was_in_flight && !self.channels.is_in_flight() {
+                        connection.note_answered();
+                    }
+                }
                 Frame::Reply(Value::Error(text)) => self.receive_error(&text),
                 Frame::Reply(_) => return Err(unexpected("a reply to no command")),
             }

@@ -14,12 +14,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::{
-    command,
-    error::LinkError,
-    resp::Decoder,
-    value::{Frame, Value},
-};
+use super::{command, error::LinkError, resp::Decoder, value::Frame};
 
 /// Anything that carries bytes both ways: TCP, TLS over it, a Unix socket.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -32,8 +27,9 @@ pub(crate) struct Connection {
     stream: Box<dyn Stream>,
     decoder: Decoder,
     buffer: BytesMut,
-    /// Commands to send.
+    /// Commands to send. Say with [`Connection::expect`] how many were added.
     pub(crate) out: BytesMut,
+    turns: Turns,
     must_flush: bool,
     pulse: Pulse,
 }
@@ -63,6 +59,7 @@ impl Connection {
             decoder: Decoder::new(frame_bytes_max),
             buffer: BytesMut::new(),
             out: BytesMut::new(),
+            turns: Turns::default(),
             must_flush: false,
             pulse: Pulse::new(),
         }
@@ -77,15 +74,30 @@ impl Connection {
         poll_fn(|cx| self.poll_progress(cx, ear)).await
     }
 
-    /// The next frame of what was received. Answers to pings are kept back.
+    /// Notes that so many commands went into `out`, each to be answered by one reply.
+    pub(crate) fn expect(&mut self, commands: usize) {
+        self.turns.asked += commands as u64;
+    }
+
+    /// Notes that the oldest unanswered command was answered by pushes instead of a reply.
+    pub(crate) fn note_answered(&mut self) {
+        self.turns.note_answered();
+    }
+
+    /// The next frame of what was received. Answers to pings are kept back; one that is an error
+    /// proves as well that the server is alive.
     ///
     /// # Errors
     /// When the server does not keep to the protocol.
     pub(crate) fn next_frame(&mut self) -> Result<Option<Frame>, LinkError> {
         loop {
             match self.decoder.decode(&mut self.buffer)? {
-                Some(Frame::Reply(Value::Simple(text))) if &text[..] == b"PONG" => {
+                Some(Frame::Reply(_)) if self.turns.take_ping() => {
                     self.pulse.answered(Instant::now());
+                }
+                Some(Frame::Reply(value)) => {
+                    self.turns.note_answered();
+                    return Ok(Some(Frame::Reply(value)));
                 }
                 frame => return Ok(frame),
             }
@@ -119,7 +131,10 @@ impl Connection {
         while self.pulse.next.as_mut().poll(cx).is_ready() {
             match self.pulse.beat(Instant::now(), ear) {
                 Beat::Nothing => {}
-                Beat::Ping => command::write(&mut self.out, &[b"PING"]),
+                Beat::Ping => {
+                    command::write(&mut self.out, &[b"PING"]);
+                    self.turns.ping = Some(self.turns.asked);
+                }
                 Beat::Dead => return Err(LinkError::Silent(SILENCE_MAX)),
             }
         }
@@ -162,12 +177,36 @@ impl Connection {
     }
 }
 
+/// Whose turn the next reply is. Replies come in the order of their commands, and an error does not
+/// tell whether it answers a ping.
+#[derive(Default)]
+struct Turns {
+    /// Commands of the link, ever.
+    asked: u64,
+    /// Those of them that were answered.
+    answered: u64,
+    /// How many commands were asked before the ping that is unanswered.
+    ping: Option<u64>,
+}
+
+impl Turns {
+    /// A server that answers what nobody asked does not bring the turns into disorder.
+    fn note_answered(&mut self) {
+        self.answered = self.asked.min(self.answered + 1);
+    }
+
+    /// Whether it is the ping's turn; if so, it is over.
+    fn take_ping(&mut self) -> bool {
+        self.ping.take_if(|before| *before == self.answered).is_some()
+    }
+}
+
 /// When to ping, and since when nothing was heard.
 struct Pulse {
     next: Pin<Box<Sleep>>,
     ping_due: Instant,
     heard: Instant,
-    /// When the oldest unanswered ping was sent.
+    /// When the ping that is unanswered was sent; there is no other until it is answered.
     asked: Option<Instant>,
     round_trip: Duration,
 }
@@ -196,10 +235,13 @@ impl Pulse {
         let is_due = now >= self.ping_due;
         if is_due {
             self.ping_due = now + PING_INTERVAL;
-            self.asked.get_or_insert(now);
         }
         self.next.as_mut().reset(self.ping_due.min(self.heard + SILENCE_MAX));
-        if is_due { Beat::Ping } else { Beat::Nothing }
+        if is_due && self.asked.is_none() {
+            self.asked = Some(now);
+            return Beat::Ping;
+        }
+        Beat::Nothing
     }
 
     fn answered(&mut self, now: Instant) {
@@ -218,3 +260,61 @@ const READ_BYTES: usize = 64 * 1024;
 const READ_BYTES_MIN: usize = 8 * 1024;
 /// The largest write buffer kept for the next commands.
 const OUT_KEPT_MAX: usize = 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncWriteExt, duplex},
+        time::advance,
+    };
+
+    use super::{super::value::Value, *};
+
+    /// A connection whose ping stands between a first and a second command.
+    async fn connection_with_ping() -> (Connection, impl AsyncRead + AsyncWrite + Unpin) {
+        let (near, far) = duplex(1024);
+        let mut connection = Connection::new(Box::new(near), 1024);
+        command::write(&mut connection.out, &[b"FIRST"]);
+        connection.expect(1);
+        advance(PING_INTERVAL).await;
+        assert_eq!(connection.progress(Ear::Open).await.unwrap(), Progress::Sent);
+        command::write(&mut connection.out, &[b"SECOND"]);
+        connection.expect(1);
+        assert_eq!(connection.progress(Ear::Open).await.unwrap(), Progress::Sent);
+        (connection, far)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ping_answered_by_an_error_answers_no_command() {
+        let (mut connection, mut far) = connection_with_ping().await;
+        far.write_all(b":1\r\n-BUSY running a script\r\n:2\r\n").await.unwrap();
+        assert_eq!(connection.progress(Ear::Open).await.unwrap(), Progress::Received);
+        for reply in [1, 2] {
+            let frame = connection.next_frame().unwrap();
+            assert_eq!(frame, Some(Frame::Reply(Value::Integer(reply))));
+        }
+        assert_eq!(connection.next_frame().unwrap(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_of_a_command_before_the_ping_is_the_commands() {
+        let (mut connection, mut far) = connection_with_ping().await;
+        far.write_all(b"-NOPERM\r\n+PONG\r\n-NOPERM\r\n").await.unwrap();
+        assert_eq!(connection.progress(Ear::Open).await.unwrap(), Progress::Received);
+        for _ in ["first", "second"] {
+            let frame = connection.next_frame().unwrap();
+            assert!(matches!(frame, Some(Frame::Reply(Value::Error(_)))), "{frame:?}");
+        }
+        assert_eq!(connection.next_frame().unwrap(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_command_answered_by_pushes_gives_its_turn_to_the_ping() {
+        let (mut connection, mut far) = connection_with_ping().await;
+        connection.note_answered();
+        far.write_all(b"-BUSY running a script\r\n:2\r\n").await.unwrap();
+        assert_eq!(connection.progress(Ear::Open).await.unwrap(), Progress::Received);
+        let frame = connection.next_frame().unwrap();
+        assert_eq!(frame, Some(Frame::Reply(Value::Integer(2))));
+    }
+}

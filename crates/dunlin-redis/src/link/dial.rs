@@ -126,6 +126,7 @@ impl Dialer {
         arguments: &[&[u8]],
     ) -> Result<Value, LinkError> {
         command::write(&mut connection.out, arguments);
+        connection.expect(1);
         match next_reply(connection).await? {
             Value::Error(text) => Err(self.refusal(&text)),
             value => Ok(value),
