@@ -16,7 +16,7 @@ use crate::{
     link::{
         connection::{Connection, Ear},
         dial::Dialer,
-        error::LinkError,
+        error::{LinkError, tells_not_ready},
         stopped,
         value::{Frame, Value},
     },
@@ -192,6 +192,10 @@ impl SubscribeLink {
                     if was_in_flight && !self.channels.is_in_flight() {
                         connection.note_answered();
                     }
+                }
+                // Nothing wanted is refused for that: it is asked for anew once the server is ready.
+                Frame::Reply(Value::Error(text)) if tells_not_ready(&text) => {
+                    return Err(LinkError::NotReady(String::from_utf8_lossy(&text).into_owned()));
                 }
                 Frame::Reply(Value::Error(text)) => self.receive_error(&text),
                 Frame::Reply(_) => return Err(unexpected("a reply to no command")),

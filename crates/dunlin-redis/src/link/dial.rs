@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use super::{
     command,
     connection::{Connection, Ear, Stream},
-    error::LinkError,
+    error::{LinkError, tells_not_ready},
     reconnect::Backoff,
     value::{Frame, Value},
 };
@@ -144,8 +144,7 @@ impl Dialer {
             "ERR" if text.starts_with("ERR unknown command") => {
                 LinkError::TooOld("unknown, for it has no HELLO".to_owned())
             }
-            // It loads its data, runs a script, or is a replica that waits for its master.
-            "LOADING" | "BUSY" | "MASTERDOWN" => LinkError::NotReady(self.redact(&text)),
+            _ if tells_not_ready(text.as_bytes()) => LinkError::NotReady(self.redact(&text)),
             _ => LinkError::Refused(self.redact(&text)),
         }
     }

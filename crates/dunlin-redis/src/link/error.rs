@@ -82,6 +82,12 @@ impl LinkError {
     }
 }
 
+/// Whether an error that a server answers tells of its own state and not of the command: it loads
+/// its data, runs a script, or is a replica that waits for its master.
+pub(crate) fn tells_not_ready(text: &[u8]) -> bool {
+    [&b"LOADING "[..], b"BUSY ", b"MASTERDOWN "].iter().any(|code| text.starts_with(code))
+}
+
 impl From<RespError> for LinkError {
     fn from(error: RespError) -> Self {
         Self::Protocol(error.to_string())

@@ -291,6 +291,27 @@ async fn a_channel_that_redis_denies_hurts_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wished_of_a_busy_server_stands_when_it_is_free() {
+    let server = RedisServer::start_with(&["--busy-reply-threshold", "50"]);
+    let node = Node::start(&server).await;
+    let client = server.client();
+    let script = std::thread::spawn(move || {
+        let mut connection = client.get_connection().unwrap();
+        redis::cmd("EVAL").arg("while true do end").arg(0).query::<()>(&mut connection)
+    });
+    let mut connection = server.client().get_connection().unwrap();
+    unless_blocked("the script runs", || redis::cmd("PING").exec(&mut connection).is_err());
+    let Wish::Pending(answer) = node.wish("chat") else { panic!("granted before asking") };
+    assert_eq!(answer.granted().await, Err(BrokerLost));
+    node.wait_for(BrokerStatus::Lost);
+    redis::cmd("SCRIPT").arg("KILL").exec(&mut connection).unwrap();
+    assert!(script.join().unwrap().is_err(), "killed");
+    node.wait_for(BrokerStatus::Ready);
+    node.say("chat", "hi").await;
+    assert_eq!(node.receive_texts(1).await, ["hi"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_sends_what_was_published_and_answers_everyone() {
     let server = RedisServer::start();
     let (leaving, staying) = (Node::start(&server).await, Node::start(&server).await);
