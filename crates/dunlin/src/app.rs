@@ -121,6 +121,7 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
     tokio::select! {
         () = signals.received() => {}
         () = any_died(&front.shards) => anyhow::bail!("a shard died; the log says why"),
+        () = broker.died() => anyhow::bail!("a link to redis died; the log says why"),
         _ = &mut accepting => anyhow::bail!("the accept loop died; the log says why"),
     }
     let last = broker.shutdown();

@@ -1,6 +1,6 @@
 //! The choice of the broker, and how to start and leave it.
 
-use std::sync::Arc;
+use std::{future::pending, sync::Arc};
 
 use dunlin_core::{
     broker::{SharedBroker, memory::MemoryBroker},
@@ -45,6 +45,14 @@ impl ChosenBroker {
         match self {
             Self::Memory(broker) => Arc::clone(broker) as SharedBroker,
             Self::Redis(broker) => Arc::clone(broker) as SharedBroker,
+        }
+    }
+
+    /// Waits until the broker has died, which is a bug of ours; a lost link comes back by itself.
+    pub(crate) async fn died(&self) {
+        match self {
+            Self::Memory(_) => pending().await,
+            Self::Redis(broker) => broker.died().await,
         }
     }
 

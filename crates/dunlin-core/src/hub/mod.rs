@@ -122,10 +122,9 @@ impl Hub {
     /// the next `before`. For a fan-out that goes from the last to the first with pauses. Empty at
     /// the end, and when the channel is gone.
     ///
-    /// Going downwards makes pauses safe: who subscribes meanwhile lands above and joined after the
-    /// publication was taken; who leaves makes the last subscriber move down, which can show a
-    /// subscriber twice but never hide one. The caller skips whom it has served in this run
-    /// already.
+    /// Going downwards makes pauses safe. Who leaves meanwhile makes the last subscriber move down,
+    /// which can show a subscriber twice but never hide one; who subscribes meanwhile may be shown,
+    /// which does no harm. The caller skips whom it has served in this run already.
     #[must_use]
     pub fn subscribers(
         &self,
