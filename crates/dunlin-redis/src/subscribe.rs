@@ -193,7 +193,7 @@ impl SubscribeLink {
                         connection.note_answered();
                     }
                 }
-                // Nothing wanted is refused for that: it is asked for anew once the server is ready.
+                // Nothing wanted is refused for that: it is asked for anew once Redis is ready.
                 Frame::Reply(Value::Error(text)) if tells_not_ready(&text) => {
                     return Err(LinkError::NotReady(String::from_utf8_lossy(&text).into_owned()));
                 }
