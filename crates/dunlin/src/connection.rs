@@ -28,29 +28,30 @@ use crate::{
     stream::Stream,
 };
 
-/// One socket, or a seat reserved for one.
+/// One socket, or a seat reserved for one. What every delivery looks at stands together, first.
+#[repr(C)]
 pub(crate) struct Connection {
-    id: ConnectionId,
-    channel: ChannelName,
-    compression: Compression,
-    reserved_at: Instant,
-    /// Absent while this is a seat: the client has not got its 101.
-    stream: OnceCell<Stream>,
-    subscription: Cell<Option<SubscriptionId>>,
-    backlog: RefCell<Backlog>,
-    /// The task that empties the backlog, or closes the connection.
-    drain: RefCell<Option<AbortHandle>>,
-    reader: OnceCell<AbortHandle>,
-    /// Why the connection ends, once that is decided.
-    ending: Cell<Option<Disconnect>>,
     /// The last run of publications written to it.
     last_run: Cell<u64>,
+    /// The task that empties the backlog, or closes the connection.
+    drain: RefCell<Option<AbortHandle>>,
+    /// Absent while this is a seat: the client has not got its 101.
+    stream: OnceCell<Stream>,
+    backlog: RefCell<Backlog>,
+    channel: ChannelName,
+    reader: OnceCell<AbortHandle>,
+    reserved_at: Instant,
+    /// Its place among all connections of the node, given back when it is dropped.
+    _place: Place,
+    subscription: Cell<Option<SubscriptionId>>,
+    id: ConnectionId,
+    compression: Compression,
+    /// Why the connection ends, once that is decided.
+    ending: Cell<Option<Disconnect>>,
     /// Whether nothing was heard since the last ping.
     is_quiet: Cell<bool>,
     /// Whether its reader waits until there is room for more publishes.
     is_held: Cell<bool>,
-    /// Its place among all connections of the node, given back when it is dropped.
-    _place: Place,
 }
 
 /// What became of a write.
@@ -273,6 +274,11 @@ impl Shard {
         self.tally().queued(close_frame.len());
         backlog.push(close_frame, 0, Instant::now());
         drop(backlog);
+        if why == Disconnect::SlowReader
+            && let Some(stream) = connection.stream()
+        {
+            stream.make_room_for_last_words();
+        }
         let close = spawn_local(close(Rc::clone(self), Rc::clone(connection), why));
         if let Some(drain) = connection.drain.replace(Some(close.abort_handle())) {
             drain.abort();

@@ -1,13 +1,13 @@
 //! The reader: a connection's task, from its 101 to its last byte. Bytes become frames, frames
 //! become publishes.
 
-use std::{io::ErrorKind, rc::Rc};
+use std::{io::ErrorKind, rc::Rc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use dunlin_core::{error::Disconnect, limits::TokenBucket, publication::Publication};
 use dunlin_protocol::plain;
 use dunlin_ws::{CloseCode, Compression, Decoder, Event, ProtocolError};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
     connection::{Connection, Written, close_frame},
@@ -51,12 +51,23 @@ pub(crate) async fn run(shard: Rc<Shard>, connection: Rc<Connection>, mut early:
         }
         match reader.read(shard, connection) {
             Flow::Open => {}
-            // Its ending is in the shard's inbox and ends this task, too.
-            Flow::Said => std::future::pending().await,
+            // Boxed: a timer is large, and an idle connection has none.
+            Flow::Said => return Box::pin(answered(connection)).await,
             Flow::Ended => return,
         }
     }
 }
+
+/// Waits until a client that only listens any more has its close frame. Its ending is in the
+/// shard's inbox, and ends this wait in any case.
+async fn answered(connection: &Connection) {
+    while connection.ending().is_none() || connection.backlog_bytes() > 0 {
+        sleep(ANSWER_TICK).await;
+    }
+}
+
+/// Time between two looks whether a close frame is out.
+const ANSWER_TICK: Duration = Duration::from_millis(5);
 
 /// Removes the connection whichever way its reader ends: end of stream, abort or panic.
 struct Removal {

@@ -10,6 +10,10 @@ use std::{
     time::Duration,
 };
 
+use rustix::{
+    io::Errno,
+    net::{SendFlags, send},
+};
 use rustls::ServerConnection;
 use socket2::SockRef;
 use tokio::{io::Interest, net::TcpStream};
@@ -40,6 +44,10 @@ const UNSENT_BYTES: u32 = 32 * 1024;
 
 /// How long sent bytes may stay without an acknowledgement before the kernel gives up.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+
+/// How long the kernel keeps the last words for a client that does not read.
+#[cfg(target_os = "linux")]
+const LAST_WORDS: Duration = Duration::from_secs(60);
 
 /// Sets what every client's socket needs. Fails only when the client is gone already.
 pub(crate) fn prepare(tcp: &TcpStream) -> io::Result<()> {
@@ -103,7 +111,7 @@ impl Stream {
     /// Writes what the socket takes. [`ErrorKind::WouldBlock`] means wait.
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(tcp) => tcp.try_write(bytes),
+            Self::Tcp(tcp) => try_write(tcp, bytes),
             Self::Tls(tls) => tls.try_write(bytes),
         }
     }
@@ -113,6 +121,18 @@ impl Stream {
         match self {
             Self::Tcp(_) => Ok(true),
             Self::Tls(tls) => tls.try_flush(),
+        }
+    }
+
+    /// Lets the kernel take the last words to a client that does not read: they are a frame's rest
+    /// and a close frame, and wait there until it does, or for [`LAST_WORDS`].
+    pub(crate) fn make_room_for_last_words(&self) {
+        #[cfg(target_os = "linux")]
+        {
+            let socket = SockRef::from(self.tcp());
+            // Best effort: without it they go out when the client reads in time.
+            let _ = socket.set_tcp_notsent_lowat(u32::MAX);
+            let _ = socket.set_tcp_user_timeout(Some(LAST_WORDS));
         }
     }
 
@@ -189,11 +209,24 @@ impl Read for Socket<'_> {
 
 impl Write for Socket<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.try_write(bytes)
+        try_write(self.0, bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// Writes once, without asking the event loop first: it nearly always succeeds, and asking costs a
+/// look at memory that no delivery has touched. Only a full socket makes the event loop wait.
+fn try_write(tcp: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    match send(tcp, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+        Err(Errno::AGAIN) => {
+            let full = || Err::<(), _>(ErrorKind::WouldBlock.into());
+            tcp.try_io(Interest::WRITABLE, full)?;
+            Err(ErrorKind::WouldBlock.into())
+        }
+        outcome => Ok(outcome?),
     }
 }
 

@@ -88,18 +88,14 @@ impl Shard {
     }
 
     /// One run to one connection of its channel.
-    fn deliver_to(self: &Rc<Self>, slot: u32, run_number: u64, frames: &Bytes) -> bool {
+    fn deliver_to(self: &Rc<Self>, slot: u32, frames: &Bytes) {
         let connections = self.connections.borrow();
-        let Some(connection) = connections.get(slot as usize) else { return false };
-        if !connection.begins_run(run_number) {
-            return false;
-        }
+        let Some(connection) = connections.get(slot as usize) else { return };
         if self.write(connection, frames) == Written::Overrun {
             let connection = Rc::clone(connection);
             drop(connections);
             self.end(&connection, Disconnect::SlowReader);
         }
-        true
     }
 }
 
@@ -119,33 +115,36 @@ impl FanOut {
         for format in Format::ALL {
             let mut before = usize::MAX;
             let mut frames = None;
-            loop {
+            while before > 0 {
                 before = self.next_slots(shard, run, format, before);
                 if self.slots.is_empty() {
-                    break;
+                    continue;
                 }
                 let frames = frames.get_or_insert_with(|| {
                     shard.encoder.borrow_mut().run(&run.publications, format)
                 });
                 for &slot in self.slots.iter().rev() {
-                    if shard.deliver_to(slot, self.run_number, frames) {
-                        shard.tally.delivered(run.publications.len());
-                    }
+                    shard.deliver_to(slot, frames);
                 }
+                shard.tally.delivered(run.publications.len() * self.slots.len());
                 slice.pause(self.slots.len()).await;
-                if before == 0 {
-                    break;
-                }
             }
         }
     }
 
-    /// Fills `slots` with the subscribers below `before` and returns where they start.
+    /// Fills `slots` with the subscribers below `before` that have not had this run, and returns
+    /// where they start. Looking at all of them before writing to any lets their memory arrive side
+    /// by side instead of one after another.
     fn next_slots(&mut self, shard: &Shard, run: &Run, format: Format, before: usize) -> usize {
         let hub = shard.hub.borrow();
+        let connections = shard.connections.borrow();
+        let is_new = |slot: &u32| {
+            let connection = connections.get(*slot as usize);
+            connection.is_some_and(|connection| connection.begins_run(self.run_number))
+        };
         let (start, subscribers) = hub.subscribers(run.channel, format, before, WRITES_PER_STEP);
         self.slots.clear();
-        self.slots.extend(subscribers.iter().map(|subscriber| subscriber.connection));
+        self.slots.extend(subscribers.iter().map(|s| s.connection).filter(is_new));
         start
     }
 }
