@@ -284,9 +284,7 @@ impl Shard {
             drain.abort();
         }
     }
-}
 
-impl Shard {
     /// Ends a connection at once, with a close frame if its socket happens to take one.
     pub(crate) fn cut(&self, connection: &Rc<Connection>, why: Disconnect) {
         let is_between_frames =

@@ -42,18 +42,7 @@ impl Flock {
         S: Fn(Arc<Interest>) -> F,
         F: Future<Output = Arc<dyn Broker>>,
     {
-        let limits = Limits {
-            message_bytes: 1 << 20,
-            message_fragments: 256,
-            message_age: Duration::from_secs(30),
-            backlog_bytes: 1 << 20,
-            backlog_age: Duration::from_secs(10),
-            connections: 100,
-            inbox_publications: 100_000,
-            inbox_bytes: 64 << 20,
-            control_rate: 10,
-            control_burst: 30,
-        };
+        let limits = limits();
         let inboxes = [(); 2].map(|()| Arc::new(Inbox::new(&limits)));
         let interest = Arc::new(Interest::new(inboxes.to_vec()));
         let broker = start(Arc::clone(&interest)).await;
@@ -180,6 +169,23 @@ impl Flock {
         }
         assert_eq!(received.len(), count, "nothing is delivered twice");
         received
+    }
+}
+
+/// Bounds that no test of a broker reaches unless it lowers them.
+#[must_use]
+pub fn limits() -> Limits {
+    Limits {
+        message_bytes: 1 << 20,
+        message_fragments: 256,
+        message_age: Duration::from_secs(30),
+        backlog_bytes: 1 << 20,
+        backlog_age: Duration::from_secs(10),
+        connections: 100,
+        inbox_publications: 100_000,
+        inbox_bytes: 64 << 20,
+        control_rate: 10,
+        control_burst: 30,
     }
 }
 

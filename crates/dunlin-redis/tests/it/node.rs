@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use dunlin_core::{
-    broker::{Broker, BrokerStatus, ReplyTo},
+    broker::{Broker, BrokerStatus, ReplyTo, conformance},
     channel::ChannelName,
     error::PublishError,
     ids::ShardId,
@@ -39,18 +39,7 @@ impl Node {
         settings: Settings,
         inbox_publications: usize,
     ) -> Result<Self, StartError> {
-        let limits = Limits {
-            message_bytes: 1 << 20,
-            message_fragments: 256,
-            message_age: Duration::from_secs(30),
-            backlog_bytes: 1 << 20,
-            backlog_age: Duration::from_secs(10),
-            connections: 100,
-            inbox_publications,
-            inbox_bytes: 64 << 20,
-            control_rate: 10,
-            control_burst: 30,
-        };
+        let limits = Limits { inbox_publications, ..conformance::limits() };
         let inbox = Arc::new(Inbox::new(&limits));
         let interest = Arc::new(Interest::new(vec![Arc::clone(&inbox)]));
         let metrics = LinkMetrics::default();
