@@ -104,7 +104,7 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
         shards,
         metrics: metrics.clone(),
         registry,
-        default_channel: ChannelName::new(&config.plain.default_channel)?,
+        default_channel: ChannelName::plain(&config.plain.default_channel)?,
         compression: config.ws.compression,
         places: Places::new(seats_max),
         next_shard: AtomicUsize::new(0),

@@ -31,7 +31,7 @@ fn names(config: &Config, require: &mut impl FnMut(bool, &'static str, &str)) {
         "expected at most 200 bytes",
     );
     require(
-        ChannelName::new(&config.plain.default_channel).is_ok(),
+        ChannelName::plain(&config.plain.default_channel).is_ok(),
         "plain.default_channel",
         "expected a channel's name: 1-200 bytes of A-Z a-z 0-9 _ - = @ , . ; :",
     );

@@ -10,7 +10,7 @@ use axum::{
     response::Response,
 };
 use bytes::BytesMut;
-use dunlin_core::channel::{ChannelName, InvalidChannelName};
+use dunlin_core::channel::{ChannelName, InvalidPlainName};
 use dunlin_ws::{Accept, Compression, Refusal};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -41,7 +41,7 @@ pub(super) async fn channel(
     request: Request,
 ) -> Response {
     // A name that is rejected is not even UTF-8.
-    let channel = name.ok().and_then(|Path(name)| ChannelName::new(&name).ok());
+    let channel = name.ok().and_then(|Path(name)| ChannelName::plain(&name).ok());
     match channel {
         Some(channel) => upgrade(&front, channel, request).await,
         None => bad_channel(&front),
@@ -50,7 +50,7 @@ pub(super) async fn channel(
 
 fn bad_channel(front: &Front) -> Response {
     front.count_refusal("bad_channel");
-    refuse(StatusCode::BAD_REQUEST, "bad_channel", &InvalidChannelName.to_string())
+    refuse(StatusCode::BAD_REQUEST, "bad_channel", &InvalidPlainName.to_string())
 }
 
 async fn upgrade(front: &Arc<Front>, channel: ChannelName, mut request: Request) -> Response {
