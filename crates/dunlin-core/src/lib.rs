@@ -17,6 +17,8 @@ pub mod ids;
 
 pub mod channel;
 
+pub mod namespace;
+
 pub mod publication;
 
 pub mod error;

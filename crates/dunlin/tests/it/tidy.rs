@@ -261,6 +261,7 @@ fn crates_depend_on_what_they_may() {
                 "foldhash",
                 "parking_lot",
                 "prometheus-client",
+                "regex",
                 "slab",
                 "smallvec",
                 "thiserror",
