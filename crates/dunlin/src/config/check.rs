@@ -1,30 +1,36 @@
 //! What no key can tell alone: bounds that depend on one another, and names that must parse.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
-use dunlin_core::{channel::ChannelName, ids::ShardId};
+use dunlin_core::{
+    channel::ChannelName,
+    ids::ShardId,
+    namespace::{ChannelOptions, NamespaceName},
+};
 
-use super::Config;
+use super::{Config, keys};
 use crate::logging;
 
 /// Longest duration anybody can mean; beyond it deadlines would leave the clock's range.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-/// Key and complaint, in the order of `default.toml`.
-pub(super) fn problems(config: &Config) -> Vec<(&'static str, String)> {
+/// Key and complaint.
+pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     let mut found = Vec::new();
-    let mut require = |holds: bool, key: &'static str, message: &str| {
+    let mut require = |holds: bool, key: &str, message: &str| {
         if !holds {
-            found.push((key, message.to_owned()));
+            found.push((key.to_owned(), message.to_owned()));
         }
     };
     names(config, &mut require);
+    namespaces(config, &mut require);
+    client(config, &mut require);
     bounds(config, &mut require);
     times(config, &mut require);
     found
 }
 
-fn names(config: &Config, require: &mut impl FnMut(bool, &'static str, &str)) {
+fn names(config: &Config, require: &mut impl FnMut(bool, &str, &str)) {
     require(
         config.redis.channel_prefix.len() <= 200,
         "redis.channel_prefix",
@@ -54,7 +60,118 @@ fn names(config: &Config, require: &mut impl FnMut(bool, &'static str, &str)) {
     );
 }
 
-fn bounds(config: &Config, require: &mut impl FnMut(bool, &'static str, &str)) {
+fn namespaces(config: &Config, require: &mut impl FnMut(bool, &str, &str)) {
+    let mut names = HashSet::new();
+    for (index, namespace) in config.channel.namespaces.iter().enumerate() {
+        let key = keys::of_namespace(index, "name");
+        let name = NamespaceName::new(&namespace.name);
+        require(name.is_ok(), &key, "expected a namespace's name: 2-64 bytes of A-Z a-z 0-9 _ - .");
+        require(names.insert(&namespace.name), &key, "expected a name that no other has");
+    }
+    for (key, options) in config.channel.all() {
+        history(options, &mut |holds, name, message| require(holds, &key(name), message));
+    }
+    let namespaces = config.channel.namespaces();
+    if let Ok(channel) = ChannelName::plain(&config.plain.default_channel) {
+        require(
+            namespaces.options(&channel).is_some(),
+            "plain.default_channel",
+            "expected a channel whose namespace is in channel.namespaces",
+        );
+    }
+    let personal = &config.client.subscribe_to_user_personal_channel.namespace;
+    require(
+        personal.is_empty() || namespaces.contains(personal),
+        "client.subscribe_to_user_personal_channel.namespace",
+        "expected a namespace that is in channel.namespaces",
+    );
+}
+
+fn history(options: &ChannelOptions, require: &mut impl FnMut(bool, &str, &str)) {
+    let has_size = options.history_size > 0;
+    let has_ttl = !options.history_ttl.is_zero();
+    require(has_size || !has_ttl, "history_size", "expected more than 0: history_ttl is set");
+    require(has_ttl || !has_size, "history_ttl", "expected more than 0s: history_size is set");
+    require(
+        options.history_meta_ttl >= options.history_ttl,
+        "history_meta_ttl",
+        "expected at least history_ttl",
+    );
+    for (duration, key) in
+        [(options.history_ttl, "history_ttl"), (options.history_meta_ttl, "history_meta_ttl")]
+    {
+        require(duration <= LONGEST, key, "expected at most a year");
+    }
+    for (is_on, key) in [
+        (options.force_recovery, "force_recovery"),
+        (options.allow_recovery, "allow_recovery"),
+        (options.force_positioning, "force_positioning"),
+        (options.allow_positioning, "allow_positioning"),
+    ] {
+        let has_history = options.retention().is_some();
+        require(has_history || !is_on, key, "expected false, or history_size and history_ttl set");
+    }
+}
+
+fn client(config: &Config, require: &mut impl FnMut(bool, &str, &str)) {
+    let client = &config.client;
+    for (duration, key) in [
+        (client.ping_interval, "client.ping_interval"),
+        (client.pong_timeout, "client.pong_timeout"),
+        (client.stale_close_delay, "client.stale_close_delay"),
+        (client.expired_close_delay, "client.expired_close_delay"),
+        (client.expired_sub_close_delay, "client.expired_sub_close_delay"),
+    ] {
+        require(duration <= LONGEST, key, "expected at most a year");
+    }
+    require(
+        !client.stale_close_delay.is_zero(),
+        "client.stale_close_delay",
+        "expected more than 0s",
+    );
+    // The protocol tells clients of it in whole seconds.
+    require(
+        client.ping_interval.subsec_nanos() == 0,
+        "client.ping_interval",
+        "expected whole seconds",
+    );
+    if !client.ping_interval.is_zero() {
+        require(
+            !client.pong_timeout.is_zero() && client.pong_timeout < client.ping_interval,
+            "client.pong_timeout",
+            "expected more than 0s and less than client.ping_interval",
+        );
+    }
+    for (count, key) in [
+        (client.channel_limit, "client.channel_limit"),
+        (client.history_max_publication_limit, "client.history_max_publication_limit"),
+        (client.recovery_max_publication_limit, "client.recovery_max_publication_limit"),
+        (config.http_api.body_bytes, "http_api.body_bytes"),
+    ] {
+        require(count >= 1, key, "expected at least 1");
+    }
+    for (token, key) in [
+        (&client.token, "client.token.jwks_public_endpoint"),
+        (&client.subscription_token.token, "client.subscription_token.jwks_public_endpoint"),
+    ] {
+        let is_http = |text: &String| text.starts_with("http://") || text.starts_with("https://");
+        require(
+            token.jwks_public_endpoint.as_ref().is_none_or(is_http),
+            key,
+            "expected an address that starts with https:// or http://",
+        );
+    }
+    require(
+        config
+            .internal
+            .listen
+            .is_none_or(|address| address != config.listen || address.port() == 0),
+        "internal.listen",
+        "expected another address than listen",
+    );
+}
+
+fn bounds(config: &Config, require: &mut impl FnMut(bool, &str, &str)) {
     let limits = &config.limits;
     require(config.shards <= ShardId::MAX, "shards", "expected at most 256");
     for (count, key) in [
@@ -85,7 +202,7 @@ fn bounds(config: &Config, require: &mut impl FnMut(bool, &'static str, &str)) {
     );
 }
 
-fn times(config: &Config, require: &mut impl FnMut(bool, &'static str, &str)) {
+fn times(config: &Config, require: &mut impl FnMut(bool, &str, &str)) {
     let (limits, ws, shutdown) = (&config.limits, &config.ws, &config.shutdown);
     for (duration, key) in [
         (config.redis.wait, "redis.wait"),

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, ffi::OsString};
 
 use super::{
     Place, Problem, Problems,
-    load::{Setting, Written, keys},
+    keys::keys,
+    load::{Setting, Written},
     suggest,
 };
 

@@ -5,12 +5,13 @@ use std::{io, path::Path};
 use serde::Deserialize;
 use toml::{
     Spanned, Value,
-    de::{DeTable, DeValue, ValueDeserializer},
+    de::{DeArray, DeTable, DeValue, ValueDeserializer},
 };
 
 use super::{
     Place, Problem, Problems,
-    load::{Setting, Written, lookup},
+    keys::{self, NAMESPACES, lookup},
+    load::{Setting, Written},
 };
 
 pub(super) fn read(path: &Path) -> Result<String, Problems> {
@@ -43,8 +44,9 @@ fn walk(table: DeTable<'_>, section: &str, visit: &mut impl FnMut(String, usize,
     entries.sort_by_key(|(name, _)| name.span().start);
     for (name, value) in entries {
         let start = name.span().start;
-        // A quoted name with a dot in it must not pass for a section and a key.
-        let name = match name.get_ref().contains('.') {
+        // A quoted name with a dot in it must not pass for a section and a key, nor one with an
+        // index for a namespace.
+        let name = match name.get_ref().contains(['.', '[']) {
             true => format!("{:?}", name.get_ref()),
             false => name.into_inner().into_owned(),
         };
@@ -53,14 +55,36 @@ fn walk(table: DeTable<'_>, section: &str, visit: &mut impl FnMut(String, usize,
         let span = value.span();
         match value.into_inner() {
             DeValue::Table(inner) if is_section => walk(inner, &key, visit),
+            DeValue::Array(tables) if key == NAMESPACES => walk_namespaces(tables, visit),
+            other => visit(key, start, plain(Spanned::new(span, other))),
+        }
+    }
+}
+
+fn walk_namespaces(tables: DeArray<'_>, visit: &mut impl FnMut(String, usize, Value)) {
+    for (index, table) in tables.into_iter().enumerate() {
+        let span = table.span();
+        match table.into_inner() {
+            DeValue::Table(table) => {
+                // One without a name is complained about where it begins.
+                if !table.contains_key("name") {
+                    let unnamed = Value::String(String::new());
+                    visit(keys::of_namespace(index, "name"), span.start, unnamed);
+                }
+                walk(table, &format!("{NAMESPACES}[{index}]"), visit);
+            }
             other => {
-                let value = ValueDeserializer::from(Spanned::new(span, other));
-                // What is beyond a `Value` (an integer above 63 bits) is bad for any key.
-                let value = Value::deserialize(value).unwrap_or(Value::Float(f64::INFINITY));
-                visit(key, start, value);
+                let start = span.start;
+                visit(NAMESPACES.to_owned(), start, plain(Spanned::new(span, other)));
             }
         }
     }
+}
+
+/// The value without its place.
+fn plain(value: Spanned<DeValue<'_>>) -> Value {
+    // What is beyond a `Value` (an integer above 63 bits) is bad for any key.
+    Value::deserialize(ValueDeserializer::from(value)).unwrap_or(Value::Float(f64::INFINITY))
 }
 
 fn place(path: &Path, line: Option<usize>) -> Place {

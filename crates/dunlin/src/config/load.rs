@@ -5,15 +5,15 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     path::{Path, PathBuf},
-    sync::LazyLock,
 };
 
-use toml::{Table, Value};
+use toml::Value;
 
-use super::{Config, DEFAULT, Place, Problem, Problems, check, environment, file, suggest};
-
-static DEFAULTS: LazyLock<Table> =
-    LazyLock::new(|| DEFAULT.parse().expect("a test parses the embedded default.toml"));
+use super::{
+    Config, Place, Problem, Problems, check, environment, file,
+    keys::{self, DEFAULTS, NAMESPACES},
+    suggest,
+};
 
 /// Where settings come from, the weakest first.
 #[derive(Debug, Default)]
@@ -89,7 +89,7 @@ fn lay(settings: Vec<Setting>, mut problems: Vec<Problem>) -> Result<Loaded, Pro
     for setting in settings {
         match checked_value(&setting) {
             Ok(value) => {
-                replace(&mut table, &setting.key, value);
+                keys::replace(&mut table, &setting.key, value);
                 places.insert(setting.key, setting.place);
             }
             Err(message) => {
@@ -105,8 +105,8 @@ fn lay(settings: Vec<Setting>, mut problems: Vec<Problem>) -> Result<Loaded, Pro
     let problems: Vec<_> = check::problems(&config)
         .into_iter()
         .map(|(key, message)| Problem {
-            place: places.get(key).cloned().unwrap_or(Place::Default),
-            key: Some(key.to_owned()),
+            place: places.get(&key).cloned().unwrap_or(Place::Default),
+            key: Some(key),
             message,
         })
         .collect();
@@ -115,8 +115,13 @@ fn lay(settings: Vec<Setting>, mut problems: Vec<Problem>) -> Result<Loaded, Pro
 
 /// The setting's value, tried out alone among the defaults, so that an error can only be its own.
 fn checked_value(setting: &Setting) -> Result<Value, String> {
-    let default = match lookup(&setting.key) {
-        None => return Err(suggest::unknown_key(&setting.key, keys())),
+    let is_in_file = matches!(setting.place, Place::File { .. });
+    let is_namespace = keys::in_namespace(&setting.key).is_some();
+    if setting.key == NAMESPACES || (is_namespace && !is_in_file) {
+        return Err("expected tables [[channel.namespaces]] in a file".to_owned());
+    }
+    let default = match keys::lookup(&setting.key) {
+        None => return Err(suggest::unknown_key(&setting.key)),
         Some(Value::Table(_)) => {
             return Err("this is a section: its keys are set one by one".to_owned());
         }
@@ -126,9 +131,7 @@ fn checked_value(setting: &Setting) -> Result<Value, String> {
         Written::Toml(value) => value.clone(),
         Written::Text(text) => typed(text, default)?,
     };
-    let mut alone = DEFAULTS.clone();
-    replace(&mut alone, &setting.key, value.clone());
-    match alone.try_into::<Config>() {
+    match keys::defaults_with(&setting.key, value.clone()).try_into::<Config>() {
         Ok(_) => Ok(value),
         Err(error) => Err(error.message().to_owned()),
     }
@@ -137,44 +140,13 @@ fn checked_value(setting: &Setting) -> Result<Value, String> {
 /// Bare text as a value of the default's type.
 fn typed(text: &str, default: &Value) -> Result<Value, String> {
     let wrong = |expected: &str| format!("invalid value: `{text}`, expected {expected}");
+    let texts = || text.split(',').map(str::trim).filter(|text| !text.is_empty());
     match default {
         Value::Integer(_) => {
             text.parse().map(Value::Integer).map_err(|_| wrong("a whole number, 0 or more"))
         }
         Value::Boolean(_) => text.parse().map(Value::Boolean).map_err(|_| wrong("true or false")),
+        Value::Array(_) => Ok(Value::Array(texts().map(Value::from).collect())),
         _ => Ok(Value::String(text.to_owned())),
     }
-}
-
-/// All keys with their sections.
-pub(super) fn keys() -> impl Iterator<Item = &'static str> {
-    static KEYS: LazyLock<Vec<String>> = LazyLock::new(|| {
-        let mut keys = Vec::new();
-        for (name, value) in &*DEFAULTS {
-            match value {
-                Value::Table(section) => {
-                    keys.extend(section.keys().map(|key| format!("{name}.{key}")));
-                }
-                _ => keys.push(name.clone()),
-            }
-        }
-        keys
-    });
-    KEYS.iter().map(String::as_str)
-}
-
-/// The default of a key, or a section's table.
-pub(super) fn lookup(key: &str) -> Option<&'static Value> {
-    match key.split_once('.') {
-        None => DEFAULTS.get(key),
-        Some((section, name)) => DEFAULTS.get(section)?.as_table()?.get(name),
-    }
-}
-
-fn replace(table: &mut Table, key: &str, value: Value) {
-    let place = match key.split_once('.') {
-        None => table.get_mut(key),
-        Some((section, name)) => table.get_mut(section).and_then(|inner| inner.get_mut(name)),
-    };
-    *place.expect("looked up in the defaults before") = value;
 }

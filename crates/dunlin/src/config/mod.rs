@@ -8,17 +8,24 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::environment::FILE_VARIABLE;
 pub use self::{
+    channel::{ChannelConfig, NamespaceConfig},
+    client::{ClientConfig, PersonalChannelConfig, SubscriptionTokenConfig, TokenConfig},
     load::{Loaded, Setting, Sources, load},
     problem::{Place, Problem, Problems},
+    secret::Secrets,
     units::RedisUrl,
 };
 
 mod load;
 
+mod channel;
 mod check;
+mod client;
 mod environment;
 mod file;
+mod keys;
 mod problem;
+mod secret;
 mod suggest;
 mod units;
 
@@ -41,6 +48,14 @@ pub struct Config {
     pub redis: RedisConfig,
     /// The plain dialect.
     pub plain: PlainConfig,
+    /// Options of channels, by namespace.
+    pub channel: ChannelConfig,
+    /// Clients of the Centrifuge dialect.
+    pub client: ClientConfig,
+    /// The HTTP API.
+    pub http_api: HttpApiConfig,
+    /// The second listener.
+    pub internal: InternalConfig,
     /// Every bound.
     pub limits: LimitsConfig,
     /// WebSocket options.
@@ -121,6 +136,39 @@ impl RedisConfig {
 pub struct PlainConfig {
     /// The channel that `GET /ws` joins; checked to be a channel's name.
     pub default_channel: String,
+}
+
+/// `[http_api]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpApiConfig {
+    /// Who knows one of them may call; none = nobody may.
+    pub key: Secrets,
+    /// Everybody may.
+    pub insecure: bool,
+    /// How errors are answered; absent = in a body with status 200.
+    #[serde(with = "units::optional")]
+    pub error_mode: Option<ErrorMode>,
+    /// Largest body of a request, in bytes.
+    #[serde(with = "units::size")]
+    pub body_bytes: usize,
+}
+
+/// How the HTTP API answers errors, other than in a body with status 200.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ErrorMode {
+    /// By the HTTP status.
+    Transport,
+}
+
+/// `[internal]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InternalConfig {
+    /// Address of the listener that alone has API, metrics and health; absent = there is none.
+    #[serde(with = "units::optional_address")]
+    pub listen: Option<SocketAddr>,
 }
 
 /// `[limits]`

@@ -1,14 +1,19 @@
 //! Guesses what an unknown name was meant to be.
 
-/// Says that `key` is unknown and names the nearest of `known`.
-pub(super) fn unknown_key<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> String {
+use super::keys;
+
+/// Says that `key` is unknown and names the nearest that is not.
+pub(super) fn unknown_key(key: &str) -> String {
+    let beside = keys::keys_beside(key);
+    let mut known: Vec<&str> = keys::keys().collect();
+    known.extend(beside.iter().map(String::as_str));
     let name = key.rsplit('.').next().unwrap_or(key);
     // The right name in the wrong section is as near as can be.
     let distance_to = |other: &str| {
         let same_name = other.rsplit('.').next() == Some(name);
         if same_name { 1 } else { distance(key, other) }
     };
-    say("unknown key", key, known, distance_to)
+    say("unknown key", key, known.into_iter(), distance_to)
 }
 
 /// Says that the environment variable `name` is unknown and names the nearest of `known`.

@@ -2,6 +2,10 @@
 
 use std::{fmt::Write as _, time::Duration};
 
+use dunlin_core::{
+    channel::ChannelName,
+    namespace::{ChannelOptions, ChannelRegex, DeltaType, RecoveryMode},
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -167,6 +171,171 @@ fn what_kubernetes_injects_is_passed_over() {
     load_all("", &[("DUNLIN_REPORT", "1")], vec![]).unwrap_err();
 }
 
+const NEWS: &str = "[[channel.namespaces]]\nname = \"news\"\n";
+
+#[test]
+fn namespaces_are_read_as_written() {
+    let file = "[channel.without_namespace]
+        history_size = 7
+        history_ttl = \"300s\"
+        force_recovery_mode = \"cache\"
+        channel_regex = \"^a\"
+        [[channel.namespaces]]
+        name = \"news\"
+        presence = true
+        allowed_delta_types = [\"fossil\"]
+        [[channel.namespaces]]
+        allow_plain_subscribe = true
+        name = \"chat\"";
+    let Loaded { config, places } = load_all(file, &[], vec![]).unwrap();
+    assert!(places["channel.without_namespace.history_ttl"].to_string().ends_with(":3"));
+    assert!(places["channel.namespaces[0].presence"].to_string().ends_with(":8"));
+    assert!(places["channel.namespaces[1].name"].to_string().ends_with(":12"));
+
+    let defaults = ChannelOptions::default();
+    let without = &config.channel.without_namespace;
+    let expected = ChannelOptions {
+        history_size: 7,
+        history_ttl: Duration::from_secs(300),
+        force_recovery_mode: RecoveryMode::Cache,
+        channel_regex: Some(ChannelRegex::new("^a").unwrap()),
+        allow_plain_subscribe: true,
+        allow_plain_publish: true,
+        ..defaults.clone()
+    };
+    assert_eq!(*without, expected);
+    let namespaces = config.channel.namespaces();
+    let options = |name| {
+        namespaces.options(&ChannelName::new(name).unwrap()).map(|options| (**options).clone())
+    };
+    let allowed_delta_types = vec![DeltaType::Fossil];
+    let news = ChannelOptions { presence: true, allowed_delta_types, ..defaults.clone() };
+    assert_eq!(options("news:1"), Some(news));
+    assert_eq!(options("chat:1"), Some(ChannelOptions { allow_plain_subscribe: true, ..defaults }));
+    assert_eq!(options("blog:1"), None);
+    assert_eq!(options("blog"), Some(expected));
+
+    let again = parse(&toml::to_string(&config).unwrap()).unwrap();
+    assert_eq!(again.channel.namespaces[0].options, config.channel.namespaces[0].options);
+    assert_eq!(again.channel.namespaces[1].name, "chat");
+}
+
+#[test]
+fn mistakes_in_namespaces_name_line_and_key() {
+    for (file, expected) in [
+        (
+            "histroy_size = 5",
+            "FILE:3: channel.namespaces[0].histroy_size: unknown key, \
+             did you mean channel.namespaces[0].history_size?",
+        ),
+        ("backlog_age = 5", "unknown key, did you mean limits.backlog_age?"),
+        ("history_size = -1", "FILE:3: channel.namespaces[0].history_size: invalid value"),
+        ("presence = 1", "FILE:3: channel.namespaces[0].presence: invalid type: integer `1`"),
+        ("presence.x = 1", "FILE:3: channel.namespaces[0].presence: invalid type: map"),
+        (
+            "allowed_delta_types = [\"fosil\"]",
+            "FILE:3: channel.namespaces[0].allowed_delta_types: unknown variant `fosil`",
+        ),
+        (
+            "channel_regex = \"(\"",
+            "FILE:3: channel.namespaces[0].channel_regex: not a regular expression: unclosed",
+        ),
+        (
+            "[[channel.namespaces]]\nname = \"news\"",
+            "FILE:4: channel.namespaces[1].name: expected a name that no other has",
+        ),
+        (
+            "[[channel.namespaces]]\nname = \"a\"",
+            "FILE:4: channel.namespaces[1].name: expected a namespace's name: 2-64 bytes of",
+        ),
+        (
+            "[[channel.namespaces]]",
+            "FILE:3: channel.namespaces[1].name: expected a namespace's name: 2-64 bytes of",
+        ),
+        ("history_size = 5", "channel.namespaces[0].history_ttl: expected more than 0s: hist"),
+        ("force_recovery = true", "FILE:3: channel.namespaces[0].force_recovery: expected false"),
+        (
+            "[channel.\"namespaces[9]\"]\nname = \"xy\"",
+            "FILE:3: channel.\"namespaces[9]\": unknown key",
+        ),
+    ] {
+        let error = load_all(&format!("{NEWS}{file}"), &[], vec![]).unwrap_err();
+        assert!(error.contains(expected), "{file}: got {error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+    for file in ["channel.namespaces = 5", "channel.namespaces = [5]", "[channel.namespaces]"] {
+        let error = load_all(file, &[], vec![]).unwrap_err();
+        assert!(error.starts_with("FILE:1: channel.namespaces: expected tables [["), "{error}");
+    }
+    let flags = vec![Setting::flag("--set", "channel.namespaces[99999999].name", "x")];
+    let error = load_all(NEWS, &[], flags).unwrap_err();
+    assert!(error.contains("expected tables [[channel.namespaces]] in a file"), "{error}");
+}
+
+#[test]
+fn sections_in_sections_are_set_from_everywhere() {
+    let file = "client.token.audience = \"file\"\nclient.token.issuer = \"file\"\n\
+                client.channel_limit = 1";
+    let environment = [
+        ("DUNLIN_CLIENT_TOKEN_ISSUER", "environment"),
+        ("DUNLIN_CHANNEL_WITHOUT_NAMESPACE_PRESENCE", "true"),
+        ("DUNLIN_CHANNEL_WITHOUT_NAMESPACE_ALLOWED_DELTA_TYPES", "fossil, fossil"),
+        ("DUNLIN_INTERNAL_LISTEN", "127.0.0.1:9"),
+    ];
+    let flags = vec![Setting::flag("--set", "client.channel_limit", "2")];
+    let config = load_all(file, &environment, flags).unwrap().config;
+    assert_eq!(config.client.token.audience.as_deref(), Some("file"));
+    assert_eq!(config.client.token.issuer.as_deref(), Some("environment"));
+    assert_eq!(config.client.channel_limit, 2);
+    assert!(config.channel.without_namespace.presence);
+    assert_eq!(config.channel.without_namespace.allowed_delta_types.len(), 2);
+    assert_eq!(config.internal.listen, Some("127.0.0.1:9".parse().unwrap()));
+    let error = load_all("client.token = 5", &[], vec![]).unwrap_err();
+    assert!(error.contains("client.token: this is a section"), "{error}");
+}
+
+#[test]
+fn keys_may_be_several_and_are_never_printed() {
+    let keys = |text: &str| {
+        parse(&format!("http_api.key = {text}")).unwrap().http_api.key.expose().to_vec()
+    };
+    assert_eq!(keys("\"\""), [""; 0]);
+    assert_eq!(keys("\"a,b\""), ["a,b"]);
+    assert_eq!(keys("[\"a\", \"b\"]"), ["a", "b"]);
+
+    let config = parse(
+        "http_api.key = \"hunter2\"
+         client.token.hmac_secret_key = [\"hunter2\", \"hunter22\"]
+         client.token.rsa_public_key = [\"one\", \"two\"]
+         client.subscription_token.hmac_secret_key = \"hunter2\"",
+    );
+    let config = config.unwrap();
+    assert_eq!(config.client.subscription_token().hmac_secret_key.expose().len(), 2);
+    let text = toml::to_string(&config).unwrap();
+    assert!(text.contains("rsa_public_key = [\"one\", \"two\"]"), "{text}");
+    for printed in [format!("{config:?}"), text] {
+        assert!(printed.contains("[redacted]") && !printed.contains("hunter2"), "{printed}");
+    }
+    for (key, wrong) in [
+        ("http_api.key", "4711"),
+        ("http_api.key", "[\"4711\", \"\"]"),
+        ("client.token.hmac_secret_key", "[4711]"),
+        ("client.subscription_token.hmac_secret_key", "{ a = \"4711\" }"),
+    ] {
+        let error = parse(&format!("{key} = {wrong}")).unwrap_err().to_string();
+        assert!(error.contains(&format!("{key}: expected a text, or a list of")), "{error}");
+        assert!(!error.contains("4711"), "{error}");
+    }
+    let own = parse("client.subscription_token = { enabled = true, hmac_secret_key = \"x\" }");
+    assert_eq!(own.unwrap().client.subscription_token().hmac_secret_key.expose(), ["x"]);
+}
+
+#[test]
+fn the_defaults_of_namespaces_are_those_of_the_core() {
+    let config = parse(NEWS).unwrap();
+    assert_eq!(config.channel.namespaces[0].options, ChannelOptions::default());
+}
+
 #[test]
 fn keys_are_checked_against_each_other() {
     for (file, key) in [
@@ -183,11 +352,31 @@ fn keys_are_checked_against_each_other() {
         ("limits.backlog_age = 0", "limits.backlog_age"),
         ("redis.queue_age = \"10y\"", "redis.queue_age"),
         ("log.level = \"inof\"", "log.level"),
+        ("plain.default_channel = \"news:today\"", "plain.default_channel"),
+        ("channel.without_namespace.history_ttl = 1", "channel.without_namespace.history_size"),
+        (
+            "channel.without_namespace = { history_size = 1, history_ttl = \"31days\" }",
+            "channel.without_namespace.history_meta_ttl",
+        ),
+        ("client.ping_interval = \"2500ms\"", "client.ping_interval"),
+        ("client.pong_timeout = 25", "client.pong_timeout"),
+        ("client.stale_close_delay = 0", "client.stale_close_delay"),
+        ("client.channel_limit = 0", "client.channel_limit"),
+        (
+            "client.token.jwks_public_endpoint = \"file:///etc/passwd\"",
+            "client.token.jwks_public_endpoint",
+        ),
+        (
+            "client.subscribe_to_user_personal_channel.namespace = \"own\"",
+            "client.subscribe_to_user_personal_channel.namespace",
+        ),
+        ("internal.listen = \"127.0.0.1:8080\"", "internal.listen"),
     ] {
         let Problems(problems) = parse(file).unwrap_err();
         assert!(problems.iter().any(|p| p.key.as_deref() == Some(key)), "{file}: {problems:?}");
     }
     parse("ws.ping_interval = 0\nws.pong_timeout = 0").unwrap();
+    parse(&format!("{NEWS}[plain]\ndefault_channel = \"news:today\"")).unwrap();
 }
 
 #[test]
@@ -230,8 +419,8 @@ proptest! {
     }
 
     #[test]
-    fn any_value_is_answered(key in 0..load::keys().count(), value in "[-0-9a-zA-Z\". ]{0,30}") {
-        let key = load::keys().nth(key).unwrap();
+    fn any_value_is_answered(key in 0..keys::keys().count(), value in "[-0-9a-zA-Z\". ]{0,30}") {
+        let key = keys::keys().nth(key).unwrap();
         let _ = parse(&format!("{key} = {value}"));
         let flags = vec![Setting::flag("--set", key, value)];
         let _ = load(Sources { flags, ..Sources::default() });

@@ -154,6 +154,27 @@ pub(super) mod address {
     }
 }
 
+/// Socket addresses that may be empty, which means: not set.
+pub(super) mod optional_address {
+    use std::net::SocketAddr;
+
+    use serde::de::IntoDeserializer;
+
+    use super::*;
+
+    pub(crate) fn deserialize<'de, D>(from: D) -> Result<Option<SocketAddr>, D::Error>
+    where
+        D: Deserializer<'de>,
+    {
+        match String::deserialize(from)?.as_str() {
+            "" => Ok(None),
+            text => address::deserialize(text.into_deserializer()).map(Some),
+        }
+    }
+
+    pub(crate) use super::optional::serialize;
+}
+
 /// Text that may be empty, which means: not set.
 pub(super) mod optional {
     use serde::de::{DeserializeOwned, IntoDeserializer};

@@ -2,7 +2,10 @@
 
 use std::{fs, process::Command};
 
-use crate::cli::{dunlin, stderr, stdout};
+use crate::{
+    cli::{dunlin, stderr, stdout},
+    harness::Node,
+};
 
 #[test]
 fn genconfig_prints_the_defaults_which_are_good() {
@@ -62,4 +65,22 @@ fn every_verb_that_reads_a_bad_configuration_exits_with_78() {
             assert!(stderr(&output).contains("/nowhere.pem: "), "{}", stderr(&output));
         }
     }
+}
+
+#[test]
+fn insecure_modes_shout_at_start() {
+    let modes = [
+        "client.insecure",
+        "client.token.insecure_skip_signature_verify",
+        "client.subscription_token.insecure_skip_signature_verify",
+        "http_api.insecure",
+    ];
+    let settings = modes.map(|mode| format!("{mode}=true"));
+    let loud = Node::start(&settings.each_ref().map(String::as_str)).log();
+    let quiet = Node::start(&[]).log();
+    for mode in modes {
+        let is_warning = |line: &str| line.contains("WARN") && line.contains(mode);
+        assert!(loud.lines().any(is_warning), "{mode}: {loud}");
+    }
+    assert!(!quiet.contains("INSECURE"), "{quiet}");
 }
