@@ -106,6 +106,87 @@ impl Disconnect {
     }
 }
 
+/// What a session or an API caller is answered instead of a result. Codes and messages are those of
+/// the Centrifuge protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClientError {
+    /// A failure of ours, or the broker is away: worth another try.
+    Internal,
+    /// Who asks is not known.
+    Unauthorized,
+    /// The channel's namespace is not configured.
+    UnknownChannel,
+    /// Who asks may not.
+    PermissionDenied,
+    /// There is no such method.
+    MethodNotFound,
+    /// The session is subscribed to the channel.
+    AlreadySubscribed,
+    /// The session has all it may have.
+    LimitExceeded,
+    /// The request makes no sense.
+    BadRequest,
+    /// The channel, or the node, does not offer that.
+    NotAvailable,
+    /// The token ran out: get another.
+    TokenExpired,
+    /// What was asked for ran out already.
+    Expired,
+    /// Too many requests: slow down.
+    TooManyRequests,
+    /// The history does not reach from that position to now.
+    UnrecoverablePosition,
+    /// Another request for pages of the same is under way.
+    ConcurrentPagination,
+}
+
+impl ClientError {
+    /// The code, 100 to 113.
+    #[must_use]
+    pub fn code(self) -> u32 {
+        100 + self as u32
+    }
+
+    /// The message beside the code.
+    #[must_use]
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::Internal => "internal server error",
+            Self::Unauthorized => "unauthorized",
+            Self::UnknownChannel => "unknown channel",
+            Self::PermissionDenied => "permission denied",
+            Self::MethodNotFound => "method not found",
+            Self::AlreadySubscribed => "already subscribed",
+            Self::LimitExceeded => "limit exceeded",
+            Self::BadRequest => "bad request",
+            Self::NotAvailable => "not available",
+            Self::TokenExpired => "token expired",
+            Self::Expired => "expired",
+            Self::TooManyRequests => "too many requests",
+            Self::UnrecoverablePosition => "unrecoverable position",
+            Self::ConcurrentPagination => "concurrent pagination",
+        }
+    }
+
+    /// Whether the same request may succeed a little later.
+    #[must_use]
+    pub fn is_temporary(self) -> bool {
+        matches!(self, Self::Internal | Self::TooManyRequests | Self::ConcurrentPagination)
+    }
+}
+
+impl From<BrokerLost> for ClientError {
+    fn from(_: BrokerLost) -> Self {
+        Self::Internal
+    }
+}
+
+impl From<PublishError> for ClientError {
+    fn from(_: PublishError) -> Self {
+        Self::Internal
+    }
+}
+
 /// Why a publish did not happen, or may not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum PublishError {
