@@ -23,6 +23,8 @@ pub mod publication;
 
 pub mod error;
 
+pub mod rights;
+
 pub mod limits;
 
 pub mod metrics;
