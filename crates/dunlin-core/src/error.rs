@@ -26,6 +26,8 @@ pub enum Disconnect {
     BrokerLost,
     /// A publish was handed to the broker and its answer never came.
     PublishUnknown,
+    /// The client published where it may only listen.
+    NotAllowed,
     /// The node shuts down.
     NodeLeaving,
     /// A bug of ours; the log has it.
@@ -34,7 +36,7 @@ pub enum Disconnect {
 
 impl Disconnect {
     /// All reasons, for tables by reason.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::ClientLeft,
         Self::ProtocolError,
         Self::InvalidText,
@@ -46,6 +48,7 @@ impl Disconnect {
         Self::SlowReader,
         Self::BrokerLost,
         Self::PublishUnknown,
+        Self::NotAllowed,
         Self::NodeLeaving,
         Self::Internal,
     ];
@@ -57,7 +60,10 @@ impl Disconnect {
             Self::ClientLeft => 1000,
             Self::ProtocolError => 1002,
             Self::InvalidText => 1007,
-            Self::TooManyFragments | Self::MessageUnfinished | Self::ControlFlood => 1008,
+            Self::TooManyFragments
+            | Self::MessageUnfinished
+            | Self::ControlFlood
+            | Self::NotAllowed => 1008,
             Self::MessageTooBig => 1009,
             Self::Internal => 1011,
             Self::NodeLeaving => 1012,
@@ -80,6 +86,7 @@ impl Disconnect {
             Self::SlowReader => "reading too slowly",
             Self::BrokerLost => "broker away, try again later",
             Self::PublishUnknown => "broker cut, last publish may be lost",
+            Self::NotAllowed => "publishing is not allowed here",
             Self::NodeLeaving => "node is leaving, reconnect",
             Self::Internal => "internal error",
         }
@@ -100,6 +107,7 @@ impl Disconnect {
             Self::SlowReader => "slow_reader",
             Self::BrokerLost => "broker_lost",
             Self::PublishUnknown => "publish_unknown",
+            Self::NotAllowed => "not_allowed",
             Self::NodeLeaving => "node_leaving",
             Self::Internal => "internal",
         }

@@ -105,6 +105,7 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
         metrics: metrics.clone(),
         registry,
         default_channel: ChannelName::plain(&config.plain.default_channel)?,
+        namespaces: Arc::new(config.channel.namespaces()),
         compression: config.ws.compression,
         places: Places::new(seats_max),
         next_shard: AtomicUsize::new(0),

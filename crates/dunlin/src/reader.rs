@@ -4,7 +4,9 @@
 use std::{io::ErrorKind, rc::Rc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use dunlin_core::{error::Disconnect, limits::TokenBucket, publication::Publication};
+use dunlin_core::{
+    error::Disconnect, limits::TokenBucket, publication::Publication, rights::PlainRight,
+};
 use dunlin_protocol::plain;
 use dunlin_ws::{CloseCode, Compression, Decoder, Event, ProtocolError};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -14,11 +16,17 @@ use crate::{
     shard::Shard,
 };
 
-/// Reads a connection until it ends. `early` is what the client sent before it had its 101.
-pub(crate) async fn run(shard: Rc<Shard>, connection: Rc<Connection>, mut early: BytesMut) {
+/// Reads a connection until it ends. `early` is what the client sent before it had its 101, `right`
+/// what it may do in its channel.
+pub(crate) async fn run(
+    shard: Rc<Shard>,
+    connection: Rc<Connection>,
+    mut early: BytesMut,
+    right: PlainRight,
+) {
     let removal = Removal { shard, connection };
     let (shard, connection) = (&removal.shard, &removal.connection);
-    let mut reader = Reader::new(shard, connection.compression());
+    let mut reader = Reader::new(shard, connection.compression(), right);
     if !early.is_empty() {
         reader.take(shard, connection, &mut early);
     }
@@ -94,6 +102,8 @@ struct Reader {
     unfinished_since: Option<Instant>,
     /// Set by the client's close frame or first mistake: nothing it sends counts any more.
     is_done: bool,
+    /// What the client may do in its channel.
+    right: PlainRight,
 }
 
 /// Why and with which close frame a client is to be closed.
@@ -129,12 +139,13 @@ enum Flow {
 }
 
 impl Reader {
-    fn new(shard: &Shard, compression: Compression) -> Self {
+    fn new(shard: &Shard, compression: Compression, right: PlainRight) -> Self {
         Self {
             decoder: Decoder::new(compression),
             control_frames: TokenBucket::full(shard.limits().control_burst),
             unfinished_since: None,
             is_done: false,
+            right,
         }
     }
 
@@ -207,6 +218,9 @@ impl Reader {
             let (consumed, event) = self.decoder.decode(&mut context, bytes)?;
             let Some(event) = event else { return Ok(()) };
             match event {
+                Event::Message { .. } if self.right == PlainRight::Listen => {
+                    return Err(Disconnect::NotAllowed.into());
+                }
                 Event::Message { kind, payload } => {
                     publications.push(plain::publication(connection.channel(), kind, payload));
                 }
@@ -249,7 +263,7 @@ mod tests {
     #[test]
     fn an_idle_connection_is_small() {
         fn future_size<F: Future>(
-            _: impl FnOnce(Rc<Shard>, Rc<Connection>, BytesMut) -> F,
+            _: impl FnOnce(Rc<Shard>, Rc<Connection>, BytesMut, PlainRight) -> F,
         ) -> usize {
             size_of::<F>()
         }

@@ -10,7 +10,11 @@ use axum::{
     response::Response,
 };
 use bytes::BytesMut;
-use dunlin_core::channel::{ChannelName, InvalidPlainName};
+use dunlin_core::{
+    channel::{ChannelName, InvalidPlainName},
+    error::ClientError,
+    rights::{self, PlainRight},
+};
 use dunlin_ws::{Accept, Compression, Refusal};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -54,6 +58,10 @@ fn bad_channel(front: &Front) -> Response {
 }
 
 async fn upgrade(front: &Arc<Front>, channel: ChannelName, mut request: Request) -> Response {
+    let right = match rights::plain(&front.namespaces, &channel) {
+        Ok(right) => right,
+        Err(error) => return refuse_channel(front, error),
+    };
     let accept = match judge(front, &request) {
         Ok(accept) => accept,
         Err(refusal) => return refuse_handshake(front, refusal),
@@ -72,7 +80,7 @@ async fn upgrade(front: &Arc<Front>, channel: ChannelName, mut request: Request)
     };
     let upgraded = hyper::upgrade::on(&mut request);
     // The stream is ours once hyper has written the answer; until then this task waits for it.
-    tokio::spawn(hand_over(upgraded, seat));
+    tokio::spawn(hand_over(upgraded, seat, right));
     switching_protocols(&accept)
 }
 
@@ -86,6 +94,22 @@ fn judge(front: &Front, request: &Request) -> Result<Accept, Refusal> {
     };
     let offered = if front.compression { Compression::On } else { Compression::Off };
     dunlin_ws::accept(head, offered)
+}
+
+/// The channel's namespace will not have a plain client.
+fn refuse_channel(front: &Front, error: ClientError) -> Response {
+    let (status, code, message) = match error {
+        ClientError::UnknownChannel => {
+            (StatusCode::NOT_FOUND, "unknown_channel", "the channel's namespace does not exist")
+        }
+        ClientError::BadRequest => {
+            let message = "the channel's namespace has a rule for names that this one breaks";
+            (StatusCode::BAD_REQUEST, "bad_channel", message)
+        }
+        _ => (StatusCode::FORBIDDEN, "not_allowed", "plain clients may not join this channel"),
+    };
+    front.count_refusal(code);
+    refuse(status, code, message)
 }
 
 fn refuse_handshake(front: &Front, refusal: Refusal) -> Response {
@@ -124,11 +148,11 @@ fn switching_protocols(accept: &Accept) -> Response {
 }
 
 /// Takes the stream back from hyper and gives it to the seat's shard.
-async fn hand_over(upgraded: OnUpgrade, seat: Seat) {
+async fn hand_over(upgraded: OnUpgrade, seat: Seat, right: PlainRight) {
     // A client that left before its 101 was written leaves an empty seat, given back by its drop.
     let Ok(upgraded) = upgraded.await else { return };
     if let Some((stream, early)) = detach(upgraded) {
-        seat.attach(stream, early).await;
+        seat.attach(stream, early, right).await;
     }
 }
 

@@ -9,6 +9,7 @@ use dunlin_core::{
     ids::ConnectionId,
     interest::Wish,
     limits::SUBSCRIBE_WAIT,
+    rights::PlainRight,
 };
 use dunlin_ws::Compression;
 use tokio::{
@@ -61,6 +62,7 @@ enum Order {
         id: ConnectionId,
         stream: DetachedStream,
         early: BytesMut,
+        right: PlainRight,
     },
     Release(ConnectionId),
     Leave {
@@ -124,7 +126,7 @@ impl Shard {
                     self.release(id);
                 }
             }
-            Order::Attach { id, stream, early } => self.attach(id, stream, early),
+            Order::Attach { id, stream, early, right } => self.attach(id, stream, early, right),
             Order::Release(id) => self.release(id),
             Order::Leave { over, done } => {
                 let leave = Rc::clone(self).leave(over);
@@ -144,7 +146,13 @@ impl Shard {
     }
 
     /// Gives a seat its socket: what waits for it is written, and what it sends is read.
-    fn attach(self: &Rc<Self>, id: ConnectionId, stream: DetachedStream, early: BytesMut) {
+    fn attach(
+        self: &Rc<Self>,
+        id: ConnectionId,
+        stream: DetachedStream,
+        early: BytesMut,
+        right: PlainRight,
+    ) {
         let Some(connection) = self.connection(id) else {
             // The seat is gone: over its bound or its time before it had a socket.
             self.parts.ledger.open();
@@ -161,7 +169,8 @@ impl Shard {
         if connection.backlog_bytes() > 0 {
             self.start_drain(&connection);
         }
-        let reader = spawn_local(reader::run(Rc::clone(self), Rc::clone(&connection), early));
+        let run = reader::run(Rc::clone(self), Rc::clone(&connection), early, right);
+        let reader = spawn_local(run);
         connection.set_reader(reader.abort_handle());
         if self.is_leaving.get() {
             self.end(&connection, Disconnect::NodeLeaving);
@@ -207,10 +216,16 @@ impl ShardHandle {
 }
 
 impl Seat {
-    /// Gives the seat its socket. `early` is what the client sent before it had its 101.
-    pub(crate) async fn attach(mut self, stream: DetachedStream, early: BytesMut) {
+    /// Gives the seat its socket. `early` is what the client sent before it had its 101, `right`
+    /// what it may do in the channel.
+    pub(crate) async fn attach(
+        mut self,
+        stream: DetachedStream,
+        early: BytesMut,
+        right: PlainRight,
+    ) {
         self.is_taken = true;
-        let order = Order::Attach { id: self.id, stream, early };
+        let order = Order::Attach { id: self.id, stream, early, right };
         // A shard that died takes nobody; the dropped socket tells the client.
         let _ = self.orders.send(order).await;
     }

@@ -16,6 +16,7 @@ mod demo;
 mod docs;
 mod faults;
 mod harness;
+mod namespaces;
 mod plain;
 mod scaling;
 mod shutdown;

@@ -26,7 +26,7 @@ fn everybody_gets_every_message_as_it_was_the_sender_too() {
         Message::Binary(vec![0xff; 126]),
     ];
     Flock::each(&[], |flock| {
-        for path in ["/ws", "/ws/a-channel:=@,.;_Z9"] {
+        for path in ["/ws", "/ws/a-channel=@,.;_Z9"] {
             let mut clients: Vec<_> =
                 (0..4).map(|turn| Client::open(flock.node(turn).address, path)).collect();
             for (turn, message) in messages.iter().enumerate() {
@@ -63,8 +63,9 @@ fn the_default_channel_is_a_channel_like_others_and_can_be_chosen() {
 
 #[test]
 fn channels_do_not_hear_each_other() {
-    Flock::each(&[], |flock| {
-        let names = ["a", "b", "A", "ab", "a:b"];
+    // On a busy machine this takes long enough for pings to be heard.
+    Flock::each(&["ws.ping_interval=0"], |flock| {
+        let names = ["a", "b", "A", "ab", "a;b"];
         let mut clients: Vec<_> = names.iter().map(|name| (*name, flock.join(name, 2))).collect();
         for round in 0..10 {
             for (name, clients) in &mut clients {
@@ -199,7 +200,7 @@ fn a_channel_s_name_that_breaks_the_rule_is_told_the_rule() {
     let node = Node::start(&[]);
     let longest = "x".repeat(200);
     Client::join(node.address, &longest).close();
-    Client::join(node.address, "%63%3A%3b").close();
+    Client::join(node.address, "%63%3D%3b").close();
     for name in [
         "",
         &format!("{longest}x"),

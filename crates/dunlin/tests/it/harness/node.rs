@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     net::SocketAddr,
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     thread,
@@ -43,6 +44,12 @@ impl NodeCommand {
         for setting in settings {
             self.command.args(["--set", setting]);
         }
+        self
+    }
+
+    /// With a configuration file.
+    pub(crate) fn file(mut self, path: &Path) -> Self {
+        self.command.arg("--config").arg(path);
         self
     }
 
