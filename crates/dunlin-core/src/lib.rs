@@ -29,6 +29,8 @@ pub mod limits;
 
 pub mod metrics;
 
+pub mod auth;
+
 pub mod inbox;
 
 pub mod interest;

@@ -1,0 +1,89 @@
+//! What the JSON parser leaves to us: a bound on the depth, null that is not "absent", and white
+//! space, which must not reach the frames that a claim is copied into.
+
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::JSON_DEPTH_MAX;
+
+/// Parses `text` if its arrays and objects are nested no deeper than [`JSON_DEPTH_MAX`].
+pub(super) fn parse<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Option<T> {
+    if !is_shallow(text) {
+        return None;
+    }
+    serde_json::from_slice(text).ok()
+}
+
+/// A field that may be absent, but is not null if it is there.
+pub(super) fn present<'de, D, T>(from: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(from).map(Some)
+}
+
+/// The JSON text without white space between its tokens.
+pub(super) fn compact(json: &RawValue) -> Bytes {
+    let mut strings = Strings::default();
+    let bytes = json.get().bytes();
+    bytes.filter(|&byte| strings.holds(byte) || !b" \t\r\n".contains(&byte)).collect()
+}
+
+fn is_shallow(text: &[u8]) -> bool {
+    let mut strings = Strings::default();
+    let mut depth = 0_usize;
+    for &byte in text {
+        match byte {
+            _ if strings.holds(byte) => {}
+            b'[' | b'{' if depth == JSON_DEPTH_MAX => return false,
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    true
+}
+
+/// Tells the bytes of strings from those between them.
+#[derive(Default)]
+struct Strings {
+    inside: bool,
+    escaped: bool,
+}
+
+impl Strings {
+    /// Whether the next byte of the text belongs to a string; its quotes do.
+    fn holds(&mut self, byte: u8) -> bool {
+        let was_inside = self.inside;
+        match byte {
+            _ if self.escaped => self.escaped = false,
+            b'\\' if self.inside => self.escaped = true,
+            b'"' => self.inside = !self.inside,
+            _ => {}
+        }
+        was_inside || self.inside
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn white_space_goes_but_not_from_strings() {
+        let json = "{ \"a b\" :\t[1 ,\n\"\\\" \\\\\" , 2 ] }";
+        let json: &RawValue = serde_json::from_str(json).unwrap();
+        assert_eq!(compact(json), &br#"{"a b":[1,"\" \\",2]}"#[..]);
+    }
+
+    #[test]
+    fn depth_is_bounded_and_brackets_in_strings_are_none() {
+        let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(is_shallow(nested(JSON_DEPTH_MAX).as_bytes()));
+        assert!(!is_shallow(nested(JSON_DEPTH_MAX + 1).as_bytes()));
+        assert!(is_shallow(format!("\"\\\"{}\"", "[".repeat(99)).as_bytes()));
+        assert!(is_shallow("[],".repeat(99).as_bytes()));
+    }
+}

@@ -1,0 +1,111 @@
+//! Key sets (JWKS, RFC 7517): public keys by name. Keys of kinds that are unknown here and keys
+//! that are not for signatures are passed over, as the RFC asks.
+
+use std::collections::HashMap;
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use foldhash::fast::RandomState;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    KID_BYTES_MAX,
+    algorithm::Algorithm,
+    json,
+    key::{Key, Material},
+    keyring::KeyError,
+};
+
+/// Largest key set, in bytes.
+pub(super) const BYTES_MAX: usize = 128 * 1024;
+
+/// Most keys that are kept of a set.
+const KEYS_MAX: usize = 64;
+
+/// Keys by their names.
+pub(super) type NamedKeys = HashMap<String, Key, RandomState>;
+
+#[derive(Deserialize)]
+struct KeySet {
+    keys: Vec<Value>,
+}
+
+/// One key of a set. Secrets (`oct`) are not for documents that anybody may fetch.
+#[derive(Deserialize)]
+struct PublicKey {
+    kty: String,
+    kid: String,
+    #[serde(rename = "use")]
+    usage: Option<String>,
+    alg: Option<String>,
+    crv: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
+}
+
+/// Reads a key set.
+///
+/// # Errors
+/// [`KeyError::KeySet`] when it is too large, no key set, or has no key of use or too many.
+pub(super) fn parse(document: &[u8]) -> Result<NamedKeys, KeyError> {
+    if document.len() > BYTES_MAX {
+        return Err(KeyError::KeySet("it is too large"));
+    }
+    let set: KeySet = json::parse(document).ok_or(KeyError::KeySet("it is no JWKS document"))?;
+    let mut keys = NamedKeys::default();
+    for key in set.keys {
+        let Some((kid, key)) = named_key(key) else { continue };
+        if keys.len() == KEYS_MAX {
+            return Err(KeyError::KeySet("it has too many keys"));
+        }
+        if keys.insert(kid, key).is_some() {
+            return Err(KeyError::KeySet("two of its keys have one name"));
+        }
+    }
+    if keys.is_empty() {
+        return Err(KeyError::KeySet("it has no key of use"));
+    }
+    Ok(keys)
+}
+
+fn named_key(key: Value) -> Option<(String, Key)> {
+    let key: PublicKey = serde_json::from_value(key).ok()?;
+    if key.kid.len() > KID_BYTES_MAX || key.usage.as_ref().is_some_and(|usage| usage != "sig") {
+        return None;
+    }
+    let only: Option<Algorithm> = match &key.alg {
+        Some(name) => Some(serde_json::from_value(Value::String(name.clone())).ok()?),
+        None => None,
+    };
+    let material = material(&key)?;
+    Some((key.kid, Key::new(material, only)?))
+}
+
+fn material(key: &PublicKey) -> Option<Material> {
+    match (key.kty.as_str(), key.crv.as_deref()) {
+        ("RSA", _) => Material::rsa(&number(key.n.as_ref())?, &number(key.e.as_ref())?),
+        ("EC", Some("P-256")) => point(32, key),
+        ("EC", Some("P-384")) => point(48, key),
+        ("EC", Some("P-521")) => point(66, key),
+        ("OKP", Some("Ed25519")) => Material::ed25519(&number(key.x.as_ref())?),
+        _ => None,
+    }
+}
+
+fn point(coordinate_bytes: usize, key: &PublicKey) -> Option<Material> {
+    let mut point = vec![4];
+    for coordinate in [&key.x, &key.y] {
+        let coordinate = number(coordinate.as_ref())?;
+        if coordinate.len() != coordinate_bytes {
+            return None;
+        }
+        point.extend_from_slice(&coordinate);
+    }
+    Material::point(coordinate_bytes, &point)
+}
+
+fn number(text: Option<&String>) -> Option<Vec<u8>> {
+    BASE64_URL_SAFE_NO_PAD.decode(text?).ok()
+}

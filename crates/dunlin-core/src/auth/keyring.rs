@@ -1,0 +1,230 @@
+//! The keys a node trusts, and the verdict on a token: size, form, signature, then claims.
+
+use std::fmt;
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde::Deserialize;
+
+use super::{
+    KID_BYTES_MAX, TOKEN_BYTES_MAX, TokenError,
+    algorithm::Algorithm,
+    claims::{ConnectionClaims, Expected, SubscriptionClaims},
+    json, jwks,
+    jwks::NamedKeys,
+    key::{Key, Material},
+};
+
+/// Most keys of one kind: the new one, the old one, and room for a second application.
+pub const KEYS_OF_A_KIND_MAX: usize = 4;
+
+/// What a keyring is made of, as an operator writes it. Several keys of a kind are all good, so
+/// that one can take the place of another.
+#[derive(Clone, Default)]
+pub struct KeyringSource {
+    /// Secrets for HS256, HS384 and HS512.
+    pub hmac_secret_keys: Vec<String>,
+    /// Public keys in PEM for RS256, RS384 and RS512, of 2048 to 8192 bits.
+    pub rsa_public_keys: Vec<String>,
+    /// Public keys in PEM for ES256, ES384 and ES512; the curve says for which.
+    pub ecdsa_public_keys: Vec<String>,
+    /// Public keys in PEM for EdDSA.
+    pub ed25519_public_keys: Vec<String>,
+    /// What `aud` has to hold; `None`: it is not looked at.
+    pub audience: Option<String>,
+    /// What `iss` has to be; `None`: it is not looked at.
+    pub issuer: Option<String>,
+    /// For trials only: whoever wrote a token is believed. Its claims are checked all the same.
+    pub insecure_skip_signature: bool,
+}
+
+/// Why keys cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// A secret of no bytes.
+    #[error("a secret key is empty")]
+    Empty,
+    /// A text that is no public key of the kind, or one that is too weak.
+    #[error("{0} is not a PEM public key of this kind, or too short a key")]
+    Pem(&'static str),
+    /// More than [`KEYS_OF_A_KIND_MAX`] keys.
+    #[error("there are at most {KEYS_OF_A_KIND_MAX} keys of a kind")]
+    TooMany,
+    /// A key set that cannot be used, and why.
+    #[error("the key set cannot be used: {0}")]
+    KeySet(&'static str),
+}
+
+/// The keys that tokens are verified with. Which algorithms a key is good for is settled here, not
+/// by the token.
+#[derive(Clone)]
+pub struct Keyring {
+    keys: Vec<Key>,
+    named: NamedKeys,
+    expected: Expected,
+    insecure_skip_signature: bool,
+}
+
+impl fmt::Debug for Keyring {
+    /// Counts the keys: secrets stay out of logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyring")
+            .field("keys", &self.keys.len())
+            .field("named", &self.named.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Keyring {
+    /// Reads the keys.
+    ///
+    /// # Errors
+    /// [`KeyError`] when one of them cannot be used.
+    pub fn new(source: &KeyringSource) -> Result<Self, KeyError> {
+        let mut keys = secret_keys(&source.hmac_secret_keys)?;
+        keys.extend(public_keys("rsa_public_key", &source.rsa_public_keys, Material::is_rsa)?);
+        keys.extend(public_keys(
+            "ecdsa_public_key",
+            &source.ecdsa_public_keys,
+            Material::is_ecdsa,
+        )?);
+        let ed25519 = &source.ed25519_public_keys;
+        keys.extend(public_keys("ed25519_public_key", ed25519, Material::is_ed25519)?);
+        Ok(Self {
+            keys,
+            named: NamedKeys::default(),
+            expected: Expected { audience: source.audience.clone(), issuer: source.issuer.clone() },
+            insecure_skip_signature: source.insecure_skip_signature,
+        })
+    }
+
+    /// The same keyring, with the named keys of this JWKS document instead of those it had.
+    ///
+    /// # Errors
+    /// [`KeyError::KeySet`] when the document is too large, no key set, or without a key of use.
+    pub fn with_jwks(&self, document: &[u8]) -> Result<Self, KeyError> {
+        Ok(Self { named: jwks::parse(document)?, ..self.clone() })
+    }
+
+    /// Whether there is any key, or no need for one.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.named.is_empty() && !self.insecure_skip_signature
+    }
+
+    /// What a connection token says, if it is good at `now_unix` (seconds).
+    ///
+    /// # Errors
+    /// [`TokenError`] when it does not count.
+    pub fn verify_connection(
+        &self,
+        token: &str,
+        now_unix: u64,
+    ) -> Result<ConnectionClaims, TokenError> {
+        ConnectionClaims::parse(&self.payload(token)?, &self.expected, now_unix)
+    }
+
+    /// What a subscription token says, if it is good at `now_unix` (seconds).
+    ///
+    /// # Errors
+    /// [`TokenError`] when it does not count.
+    pub fn verify_subscription(
+        &self,
+        token: &str,
+        now_unix: u64,
+    ) -> Result<SubscriptionClaims, TokenError> {
+        SubscriptionClaims::parse(&self.payload(token)?, &self.expected, now_unix)
+    }
+
+    /// The signed payload.
+    fn payload(&self, token: &str) -> Result<Vec<u8>, TokenError> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(TokenError::TooLarge);
+        }
+        let parts = token.rsplit_once('.').and_then(|(message, signature)| {
+            let (header, payload) = message.split_once('.')?;
+            (!payload.contains('.')).then_some((message, header, payload, signature))
+        });
+        let (message, header, payload, signature) =
+            parts.ok_or(TokenError::Invalid("it has not three parts"))?;
+        let payload = decode(payload)?;
+        if !self.insecure_skip_signature {
+            let header = decode(header)?;
+            self.check_signature(&header, message.as_bytes(), &decode(signature)?)?;
+        }
+        Ok(payload)
+    }
+
+    fn check_signature(
+        &self,
+        header: &[u8],
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), TokenError> {
+        let header: Header = json::parse(header)
+            .ok_or(TokenError::Invalid("its header is malformed or names no algorithm of ours"))?;
+        if header.crit.is_some() {
+            return Err(TokenError::Invalid("its header asks for an extension"));
+        }
+        let verifies = |key: &Key| key.verifies(header.alg, message, signature);
+        if let Some(kid) = &header.kid {
+            if kid.len() > KID_BYTES_MAX {
+                return Err(TokenError::Invalid("the name of its key is too long"));
+            }
+            // A key of that name and no other, lest one issuer's token pass for another's.
+            if let Some(key) = self.named.get(kid) {
+                let verified = verifies(key).then_some(());
+                return verified.ok_or(TokenError::Invalid("the key it names does not verify it"));
+            }
+        }
+        match (self.keys.iter().any(verifies), header.kid) {
+            (true, _) => Ok(()),
+            (false, Some(_)) => Err(TokenError::UnknownKey),
+            (false, None) => Err(TokenError::Invalid("no key verifies it")),
+        }
+    }
+}
+
+/// The header of a token (RFC 7515 section 4). Addresses and keys in it (`jku`, `jwk`, `x5u`,
+/// `x5c`) are never looked at.
+#[derive(Deserialize)]
+struct Header {
+    alg: Algorithm,
+    #[serde(default, deserialize_with = "json::present")]
+    kid: Option<String>,
+    #[serde(default, deserialize_with = "json::present")]
+    crit: Option<serde::de::IgnoredAny>,
+}
+
+fn secret_keys(secrets: &[String]) -> Result<Vec<Key>, KeyError> {
+    bounded(secrets)?;
+    if secrets.iter().any(String::is_empty) {
+        return Err(KeyError::Empty);
+    }
+    let materials = secrets.iter().map(|secret| Material::Hmac(secret.as_bytes().to_vec()));
+    Ok(materials.filter_map(|material| Key::new(material, None)).collect())
+}
+
+fn public_keys(
+    name: &'static str,
+    texts: &[String],
+    is_of_kind: fn(&Material) -> bool,
+) -> Result<Vec<Key>, KeyError> {
+    bounded(texts)?;
+    let key = |text: &String| {
+        let material = Material::from_pem(text).filter(is_of_kind);
+        material.and_then(|material| Key::new(material, None)).ok_or(KeyError::Pem(name))
+    };
+    texts.iter().map(key).collect()
+}
+
+fn bounded(keys: &[String]) -> Result<(), KeyError> {
+    (keys.len() <= KEYS_OF_A_KIND_MAX).then_some(()).ok_or(KeyError::TooMany)
+}
+
+fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(part);
+    bytes.map_err(|_| TokenError::Invalid("a part is not base64url without padding"))
+}
+
+#[cfg(test)]
+mod tests;

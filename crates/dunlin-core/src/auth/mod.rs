@@ -1,0 +1,43 @@
+//! Who a client is and what it may join, by tokens (JWT, RFC 7519) that the application signed.
+//! Keys and claims; the time is an argument and key sets come as bytes.
+
+pub mod claims;
+
+pub mod keyring;
+
+pub mod signing;
+
+mod algorithm;
+mod json;
+mod jwks;
+mod key;
+mod written;
+
+/// Longest token, in bytes.
+pub const TOKEN_BYTES_MAX: usize = 4096;
+
+/// Longest name of a key (`kid`), in bytes.
+pub const KID_BYTES_MAX: usize = 64;
+
+/// Longest `sub` and `jti`, in bytes: they stay in tables for as long as a client or a revocation.
+pub const ID_BYTES_MAX: usize = 255;
+
+/// Most arrays and objects within each other, in every JSON text of a token.
+pub const JSON_DEPTH_MAX: usize = 16;
+
+/// Why a token does not count.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// It is none of ours. The text is for the log: it helps whoever signs, and whoever forges.
+    #[error("invalid token: {0}")]
+    Invalid(&'static str),
+    /// No key verifies it and the one that it names is unknown; a newer key set may hold it.
+    #[error("the token names an unknown key")]
+    UnknownKey,
+    /// Its time is over; everything else about it is right.
+    #[error("the token has expired")]
+    Expired,
+    /// It has more than [`TOKEN_BYTES_MAX`] bytes.
+    #[error("a token has at most {TOKEN_BYTES_MAX} bytes")]
+    TooLarge,
+}
