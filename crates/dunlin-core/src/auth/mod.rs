@@ -1,9 +1,11 @@
 //! Who a client is and what it may join, by tokens (JWT, RFC 7519) that the application signed.
-//! Keys and claims; the time is an argument and key sets come as bytes.
+//! Keys, claims and revocations; the time is an argument and key sets come as bytes.
 
 pub mod claims;
 
 pub mod keyring;
+
+pub mod revocation;
 
 pub mod signing;
 

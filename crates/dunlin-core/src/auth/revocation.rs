@@ -1,0 +1,165 @@
+//! Tokens that no longer count though their time is not over: one by its id, or all that a user
+//! got before a moment. A table, the same on every node because every node is told everything.
+
+use std::{collections::HashMap, sync::Arc};
+
+use foldhash::fast::RandomState;
+
+use super::ID_BYTES_MAX;
+
+/// What has been revoked. Bounded: nothing revoked is forgotten to make room before its time.
+#[derive(Debug)]
+pub struct Revocations {
+    tokens: HashMap<Arc<str>, Until, RandomState>,
+    users: HashMap<Arc<str>, UserRevocation, RandomState>,
+    entries_max: usize,
+}
+
+/// Why something was not revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RevokeError {
+    /// As much is revoked as may be, all of it still in force.
+    #[error("too much is revoked already")]
+    Full,
+    /// A user or token id that no token can have, being empty or too long.
+    #[error("an id has 1 to {ID_BYTES_MAX} bytes")]
+    Id,
+}
+
+/// When a revocation may be forgotten, in unix seconds; `None` = never.
+type Until = Option<u64>;
+
+#[derive(Clone, Copy, Debug)]
+struct UserRevocation {
+    issued_before: u64,
+    until: Until,
+}
+
+impl Revocations {
+    /// An empty table for up to `entries_max` tokens and users together.
+    #[must_use]
+    pub fn new(entries_max: usize) -> Self {
+        Self { tokens: HashMap::default(), users: HashMap::default(), entries_max }
+    }
+
+    /// Revokes the token with this id (`jti`). From `until` on, the expiry of the token, it may be
+    /// forgotten; `None` = never. Of two revocations the longer counts.
+    ///
+    /// # Errors
+    /// [`RevokeError`], and nothing has changed.
+    pub fn revoke_token(&mut self, id: &str, until: Until, now: u64) -> Result<(), RevokeError> {
+        self.check_room(id, self.tokens.contains_key(id), now)?;
+        let entry = self.tokens.entry(id.into()).or_insert(until);
+        *entry = later(*entry, until);
+        Ok(())
+    }
+
+    /// Revokes every token of `user` that was issued before `issued_before` or does not say when.
+    /// From `until` on, when the last of them has expired, it may be forgotten; `None` = never. Of
+    /// two revocations the wider counts.
+    ///
+    /// # Errors
+    /// [`RevokeError`], and nothing has changed.
+    pub fn revoke_user(
+        &mut self,
+        user: &str,
+        issued_before: u64,
+        until: Until,
+        now: u64,
+    ) -> Result<(), RevokeError> {
+        self.check_room(user, self.users.contains_key(user), now)?;
+        let new = UserRevocation { issued_before, until };
+        let entry = self.users.entry(user.into()).or_insert(new);
+        entry.issued_before = entry.issued_before.max(issued_before);
+        entry.until = later(entry.until, until);
+        Ok(())
+    }
+
+    /// Whether a token of `user` with this id and time of issue does not count any more.
+    #[must_use]
+    pub fn is_revoked(&self, user: &str, token_id: Option<&str>, issued_at: Option<u64>) -> bool {
+        let by_user = self.users.get(user).is_some_and(|revoked| {
+            issued_at.is_none_or(|issued_at| issued_at < revoked.issued_before)
+        });
+        by_user || token_id.is_some_and(|id| self.tokens.contains_key(id))
+    }
+
+    /// Forgets what need not be known any more at `now` (unix seconds).
+    pub fn forget_expired(&mut self, now: u64) {
+        let in_force = |until: Until| until.is_none_or(|until| now < until);
+        self.tokens.retain(|_, until| in_force(*until));
+        self.users.retain(|_, revoked| in_force(revoked.until));
+    }
+
+    /// How many revocations there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.tokens.len() + self.users.len()
+    }
+
+    /// Whether nothing is revoked.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn check_room(&mut self, id: &str, is_known: bool, now: u64) -> Result<(), RevokeError> {
+        if id.is_empty() || id.len() > ID_BYTES_MAX {
+            return Err(RevokeError::Id);
+        }
+        if !is_known && self.len() >= self.entries_max {
+            self.forget_expired(now);
+            if self.len() >= self.entries_max {
+                return Err(RevokeError::Full);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn later(one: Until, other: Until) -> Until {
+    one.zip(other).map(|(one, other)| one.max(other))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_revoked_by_its_id() {
+        let mut revoked = Revocations::new(8);
+        revoked.revoke_token("a", Some(50), 10).unwrap();
+        assert!(revoked.is_revoked("42", Some("a"), Some(9)));
+        assert!(revoked.is_revoked("42", Some("a"), None));
+        assert!(!revoked.is_revoked("42", Some("b"), None));
+        assert!(!revoked.is_revoked("42", None, None));
+    }
+
+    #[test]
+    fn a_users_older_tokens_are_revoked_and_so_are_those_without_a_time() {
+        let mut revoked = Revocations::new(8);
+        revoked.revoke_user("42", 100, None, 100).unwrap();
+        for (issued_at, verdict) in [(Some(99), true), (None, true), (Some(100), false)] {
+            assert_eq!(revoked.is_revoked("42", Some("x"), issued_at), verdict, "{issued_at:?}");
+        }
+        assert!(!revoked.is_revoked("43", None, None));
+        revoked.revoke_user("42", 50, Some(1), 100).unwrap();
+        revoked.forget_expired(u64::MAX);
+        assert!(revoked.is_revoked("42", None, Some(99)), "the wider revocation stays");
+    }
+
+    #[test]
+    fn what_is_in_force_is_never_dropped_for_room() {
+        let mut revoked = Revocations::new(2);
+        revoked.revoke_token("a", Some(20), 10).unwrap();
+        revoked.revoke_token("b", None, 10).unwrap();
+        assert_eq!(revoked.revoke_token("c", None, 19), Err(RevokeError::Full));
+        revoked.revoke_token("a", Some(20), 19).unwrap();
+        revoked.revoke_token("c", None, 20).unwrap();
+        assert!(!revoked.is_revoked("", Some("a"), None), "it has expired by itself");
+        assert!(revoked.is_revoked("", Some("b"), None));
+        assert_eq!(revoked.len(), 2);
+        assert_eq!(revoked.revoke_token("", None, 20), Err(RevokeError::Id));
+        assert_eq!(revoked.revoke_user(&"u".repeat(256), 1, None, 20), Err(RevokeError::Id));
+    }
+}
