@@ -94,6 +94,10 @@ impl ConnectionClaims {
     pub(super) fn parse(payload: &[u8], expected: &Expected, now: u64) -> Result<Self, TokenError> {
         let registered: RegisteredClaims = json::parse(payload).ok_or(MALFORMED)?;
         let written: WrittenConnection<'_> = json::parse(payload).ok_or(MALFORMED)?;
+        // With one set of keys for both, a right to one channel must not pass for an identity.
+        if written.channel.is_some() {
+            return Err(TokenError::Invalid("it is a subscription token"));
+        }
         let mut subscriptions = BTreeMap::new();
         for channel in written.channels.unwrap_or_default() {
             subscriptions.insert(channel_name(&channel)?, SubscriptionOptions::default());

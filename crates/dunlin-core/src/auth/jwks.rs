@@ -9,15 +9,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    KID_BYTES_MAX,
+    KEY_SET_BYTES_MAX, KID_BYTES_MAX,
     algorithm::Algorithm,
     json,
     key::{Key, Material},
     keyring::KeyError,
 };
-
-/// Largest key set, in bytes.
-pub(super) const BYTES_MAX: usize = 128 * 1024;
 
 /// Most keys that are kept of a set.
 const KEYS_MAX: usize = 64;
@@ -50,7 +47,7 @@ struct PublicKey {
 /// # Errors
 /// [`KeyError::KeySet`] when it is too large, no key set, or has no key of use or too many.
 pub(super) fn parse(document: &[u8]) -> Result<NamedKeys, KeyError> {
-    if document.len() > BYTES_MAX {
+    if document.len() > KEY_SET_BYTES_MAX {
         return Err(KeyError::KeySet("it is too large"));
     }
     let set: KeySet = json::parse(document).ok_or(KeyError::KeySet("it is no JWKS document"))?;

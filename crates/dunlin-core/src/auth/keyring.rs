@@ -41,14 +41,14 @@ pub struct KeyringSource {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// A secret of no bytes.
-    #[error("a secret key is empty")]
+    #[error("hmac_secret_key is empty")]
     Empty,
     /// A text that is no public key of the kind, or one that is too weak.
-    #[error("{0} is not a PEM public key of this kind, or too short a key")]
+    #[error("{0} is not a public key of its kind in PEM (BEGIN PUBLIC KEY), or too short")]
     Pem(&'static str),
     /// More than [`KEYS_OF_A_KIND_MAX`] keys.
-    #[error("there are at most {KEYS_OF_A_KIND_MAX} keys of a kind")]
-    TooMany,
+    #[error("{0} has more than {KEYS_OF_A_KIND_MAX} keys")]
+    TooMany(&'static str),
     /// A key set that cannot be used, and why.
     #[error("the key set cannot be used: {0}")]
     KeySet(&'static str),
@@ -196,7 +196,7 @@ struct Header {
 }
 
 fn secret_keys(secrets: &[String]) -> Result<Vec<Key>, KeyError> {
-    bounded(secrets)?;
+    bounded("hmac_secret_key", secrets)?;
     if secrets.iter().any(String::is_empty) {
         return Err(KeyError::Empty);
     }
@@ -209,7 +209,7 @@ fn public_keys(
     texts: &[String],
     is_of_kind: fn(&Material) -> bool,
 ) -> Result<Vec<Key>, KeyError> {
-    bounded(texts)?;
+    bounded(name, texts)?;
     let key = |text: &String| {
         let material = Material::from_pem(text).filter(is_of_kind);
         material.and_then(|material| Key::new(material, None)).ok_or(KeyError::Pem(name))
@@ -217,8 +217,8 @@ fn public_keys(
     texts.iter().map(key).collect()
 }
 
-fn bounded(keys: &[String]) -> Result<(), KeyError> {
-    (keys.len() <= KEYS_OF_A_KIND_MAX).then_some(()).ok_or(KeyError::TooMany)
+fn bounded(name: &'static str, keys: &[String]) -> Result<(), KeyError> {
+    (keys.len() <= KEYS_OF_A_KIND_MAX).then_some(()).ok_or(KeyError::TooMany(name))
 }
 
 fn decode(part: &str) -> Result<Vec<u8>, TokenError> {

@@ -18,6 +18,9 @@ mod written;
 /// Longest token, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 4096;
 
+/// Largest key set (JWKS), in bytes.
+pub const KEY_SET_BYTES_MAX: usize = 128 * 1024;
+
 /// Longest name of a key (`kid`), in bytes.
 pub const KID_BYTES_MAX: usize = 64;
 

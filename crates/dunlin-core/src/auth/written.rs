@@ -32,6 +32,8 @@ pub(super) struct RegisteredClaims {
 
 #[derive(Deserialize)]
 pub(super) struct WrittenConnection<'a> {
+    #[serde(default, deserialize_with = "json::present")]
+    pub(super) channel: Option<de::IgnoredAny>,
     #[serde(borrow)]
     pub(super) info: Option<&'a RawValue>,
     #[serde(default, deserialize_with = "json::present")]

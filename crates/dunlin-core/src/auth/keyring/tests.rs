@@ -4,7 +4,10 @@
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use super::*;
-use crate::auth::signing::{Hash, sign};
+use crate::auth::{
+    KEY_SET_BYTES_MAX,
+    signing::{Hash, sign},
+};
 
 mod fixtures;
 
@@ -26,6 +29,10 @@ fn keyring() -> Keyring {
 
 fn user(keyring: &Keyring, token: &str) -> Result<String, TokenError> {
     keyring.verify_connection(token, NOW).map(|claims| claims.user.to_string())
+}
+
+fn subscriber(keyring: &Keyring, token: &str) -> Result<String, TokenError> {
+    keyring.verify_subscription(token, NOW).map(|claims| claims.user.to_string())
 }
 
 /// A token with this header and these claims and an HS256 signature of `secret`.
@@ -72,9 +79,7 @@ fn each_algorithm_is_believed_and_each_flaw_in_it_is_not() {
         rejected(&sign(claims, hash, "guess"));
     }
     for token in tokens {
-        assert_eq!(user(&keyring(), &token), Ok("42".into()), "{token}");
-        let claims = keyring().verify_subscription(&token, NOW).unwrap();
-        assert_eq!((&*claims.user, claims.channel.as_str()), ("42", "news"));
+        assert_eq!(subscriber(&keyring(), &token), Ok("42".into()), "{token}");
 
         let (message, signature) = token.rsplit_once('.').unwrap();
         let (header, payload) = message.split_once('.').unwrap();
@@ -90,7 +95,7 @@ fn each_algorithm_is_believed_and_each_flaw_in_it_is_not() {
         rejected(&format!("{header}.{payload}.{signature}.x"));
         rejected(&format!("{header}.{payload}.{signature}="));
         let empty = Keyring::new(&KeyringSource::default()).unwrap();
-        user(&empty, &token).unwrap_err();
+        subscriber(&empty, &token).unwrap_err();
     }
 }
 
@@ -149,23 +154,26 @@ fn a_named_key_verifies_and_no_other_in_its_place() {
         fixtures::NAMED_P521,
         fixtures::NAMED_ED,
     ] {
-        assert_eq!(user(&none, token), Err(TokenError::UnknownKey));
-        assert_eq!(user(&keyring, token), Ok("42".into()), "{token}");
+        assert_eq!(subscriber(&none, token), Err(TokenError::UnknownKey));
+        assert_eq!(subscriber(&keyring, token), Ok("42".into()), "{token}");
     }
     // A key of a set says for which algorithm it is.
     rejected(fixtures::TOKEN_RS512.replacen('.', "x.", 1).as_str());
     for unnamed in [fixtures::TOKEN_RS256, fixtures::TOKEN_EDDSA] {
-        assert!(matches!(user(&keyring, unnamed), Err(TokenError::Invalid(_))));
+        assert!(matches!(subscriber(&keyring, unnamed), Err(TokenError::Invalid(_))));
     }
     // Whoever knows the secret cannot speak in the name of a key that somebody else holds.
     let both = self::keyring().with_jwks(fixtures::KEY_SET).unwrap();
-    let posing = forge(r#"{"alg":"HS256","kid":"rsa"}"#, r#"{"sub":"42"}"#);
-    assert!(matches!(user(&both, &posing), Err(TokenError::Invalid(_))));
+    let posing = forge(r#"{"alg":"HS256","kid":"rsa"}"#, r#"{"sub":"42","channel":"news"}"#);
+    assert!(matches!(subscriber(&both, &posing), Err(TokenError::Invalid(_))));
     for (kid, verdict) in [("unknown", Ok("42".into())), ("secret", Ok("42".into()))] {
-        let token = forge(&format!(r#"{{"alg":"HS256","kid":"{kid}"}}"#), r#"{"sub":"42"}"#);
-        assert_eq!(user(&both, &token), verdict);
+        let token = forge(
+            &format!(r#"{{"alg":"HS256","kid":"{kid}"}}"#),
+            r#"{"sub":"42","channel":"news"}"#,
+        );
+        assert_eq!(subscriber(&both, &token), verdict);
         // Names of keys are looked up, never followed.
-        assert_eq!(user(&keyring, &token), Err(TokenError::UnknownKey));
+        assert_eq!(subscriber(&keyring, &token), Err(TokenError::UnknownKey));
     }
 }
 
@@ -189,7 +197,7 @@ fn a_key_set_is_checked() {
         format!(r#"{{"keys":[{}]}}"#, key.replace("\"a\"", &format!("\"{}\"", "k".repeat(65)))),
         format!(r#"{{"keys":[{}]}}"#, key.replace("11qY", "")),
         format!(r#"{{"keys":[{key}],"x":{}}}"#, "[".repeat(99) + &"]".repeat(99)),
-        format!(r#"{{"keys":[{key}],"x":"{}"}}"#, "x".repeat(jwks::BYTES_MAX)),
+        format!(r#"{{"keys":[{key}],"x":"{}"}}"#, "x".repeat(KEY_SET_BYTES_MAX)),
         format!(
             r#"{{"keys":[{}]}}"#,
             (0..65)
@@ -212,7 +220,7 @@ fn keys_are_checked() {
     assert_eq!(check(|s| s.hmac_secret_keys[0].clear()), KeyError::Empty);
     assert_eq!(
         check(|s| s.hmac_secret_keys = vec!["x".into(); KEYS_OF_A_KIND_MAX + 1]),
-        KeyError::TooMany
+        KeyError::TooMany("hmac_secret_key")
     );
     let rsa = KeyError::Pem("rsa_public_key");
     assert_eq!(check(|s| s.rsa_public_keys[0] = fixtures::RSA_SHORT.into()), rsa);
@@ -260,6 +268,9 @@ fn claims_are_read() {
     );
     let claims = keyring().verify_subscription(&token, NOW).unwrap();
     assert_eq!((&*claims.user, claims.expire_at), ("", Some(NOW + 9)));
+    assert_eq!(claims.channel.as_str(), "c");
+    let posing = keyring().verify_connection(&token, NOW);
+    assert_eq!(posing, Err(TokenError::Invalid("it is a subscription token")));
     assert_eq!(claims.overrides.force_recovery, Some(true));
     assert!(keyring().verify_subscription(&sign("{}", Hash::Sha256, "secret"), NOW).is_err());
 }
