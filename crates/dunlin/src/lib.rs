@@ -3,6 +3,8 @@
 
 pub mod config;
 
+pub mod jwks;
+
 mod app;
 mod broker;
 mod cli;

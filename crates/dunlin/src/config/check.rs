@@ -9,7 +9,7 @@ use dunlin_core::{
 };
 
 use super::{Config, keys};
-use crate::logging;
+use crate::{jwks::Address, logging};
 
 /// Longest duration anybody can mean; beyond it deadlines would leave the clock's range.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
@@ -150,16 +150,17 @@ fn client(config: &Config, require: &mut impl FnMut(bool, &str, &str)) {
     ] {
         require(count >= 1, key, "expected at least 1");
     }
-    for (token, key) in [
-        (&client.token, "client.token.jwks_public_endpoint"),
-        (&client.subscription_token.token, "client.subscription_token.jwks_public_endpoint"),
+    for (token, section) in [
+        (&client.token, "client.token"),
+        (&client.subscription_token.token, "client.subscription_token"),
     ] {
-        let is_http = |text: &String| text.starts_with("http://") || text.starts_with("https://");
-        require(
-            token.jwks_public_endpoint.as_ref().is_none_or(is_http),
-            key,
-            "expected an address that starts with https:// or http://",
-        );
+        let address = token.jwks_public_endpoint.as_deref().map(str::parse::<Address>);
+        if let Some(Err(error)) = address {
+            require(false, &format!("{section}.jwks_public_endpoint"), &error.to_string());
+        }
+        if let Err(error) = token.keyring() {
+            require(false, section, &format!("expected keys that can be used: {error}"));
+        }
     }
     require(
         config

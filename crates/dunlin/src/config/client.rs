@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dunlin_core::auth::keyring::{KeyError, Keyring, KeyringSource};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use toml::Table;
 
@@ -88,7 +89,7 @@ pub struct TokenConfig {
     /// PEM for EdDSA.
     #[serde(with = "texts")]
     pub ed25519_public_key: Vec<String>,
-    /// Address of a key set, checked to be http:// or https://
+    /// Address of a key set, checked to be one that [`crate::jwks::Address`] allows.
     #[serde(with = "units::optional")]
     pub jwks_public_endpoint: Option<String>,
     /// What the claim `aud` has to hold.
@@ -99,6 +100,24 @@ pub struct TokenConfig {
     pub issuer: Option<String>,
     /// Every token is believed.
     pub insecure_skip_signature_verify: bool,
+}
+
+impl TokenConfig {
+    /// The keys that are written here; those of the key set have to be fetched.
+    ///
+    /// # Errors
+    /// When one of them is no key.
+    pub fn keyring(&self) -> Result<Keyring, KeyError> {
+        Keyring::new(&KeyringSource {
+            hmac_secret_keys: self.hmac_secret_key.expose().to_vec(),
+            rsa_public_keys: self.rsa_public_key.clone(),
+            ecdsa_public_keys: self.ecdsa_public_key.clone(),
+            ed25519_public_keys: self.ed25519_public_key.clone(),
+            audience: self.audience.clone(),
+            issuer: self.issuer.clone(),
+            insecure_skip_signature: self.insecure_skip_signature_verify,
+        })
+    }
 }
 
 /// `[client.subscription_token]`

@@ -303,16 +303,21 @@ fn keys_may_be_several_and_are_never_printed() {
     assert_eq!(keys("\"a,b\""), ["a,b"]);
     assert_eq!(keys("[\"a\", \"b\"]"), ["a", "b"]);
 
-    let config = parse(
+    let pem = concat!(
+        r"-----BEGIN PUBLIC KEY-----\n",
+        r"MCowBQYDK2VwAyEA/ccOuOlPq0DOVmYIw4DNIqrwZKar7S+BTbqqPhsj95Y=\n",
+        r"-----END PUBLIC KEY-----",
+    );
+    let config = parse(&format!(
         "http_api.key = \"hunter2\"
          client.token.hmac_secret_key = [\"hunter2\", \"hunter22\"]
-         client.token.rsa_public_key = [\"one\", \"two\"]
+         client.token.ed25519_public_key = [\"{pem}\", \"{pem}\"]
          client.subscription_token.hmac_secret_key = \"hunter2\"",
-    );
+    ));
     let config = config.unwrap();
     assert_eq!(config.client.subscription_token().hmac_secret_key.expose().len(), 2);
     let text = toml::to_string(&config).unwrap();
-    assert!(text.contains("rsa_public_key = [\"one\", \"two\"]"), "{text}");
+    assert_eq!(text.matches("-----BEGIN PUBLIC KEY-----").count(), 2, "{text}");
     for printed in [format!("{config:?}"), text] {
         assert!(printed.contains("[redacted]") && !printed.contains("hunter2"), "{printed}");
     }
@@ -366,6 +371,12 @@ fn keys_are_checked_against_each_other() {
             "client.token.jwks_public_endpoint = \"file:///etc/passwd\"",
             "client.token.jwks_public_endpoint",
         ),
+        (
+            "client.token.jwks_public_endpoint = \"http://example.com/jwks\"",
+            "client.token.jwks_public_endpoint",
+        ),
+        ("client.token.rsa_public_key = \"no key\"", "client.token"),
+        ("client.subscription_token.ecdsa_public_key = \"no key\"", "client.subscription_token"),
         (
             "client.subscribe_to_user_personal_channel.namespace = \"own\"",
             "client.subscribe_to_user_personal_channel.namespace",
