@@ -18,12 +18,15 @@ mod demo;
 mod leash;
 
 mod check_config;
+mod check_token;
 mod completions;
+mod gen_token;
 mod genconfig;
 mod healthcheck;
 mod man;
 mod version;
 
+mod clock;
 mod http;
 mod pinned;
 
@@ -58,6 +61,10 @@ enum Verb {
     CheckConfig(ConfigFlags),
     /// Print the documented default configuration
     Genconfig,
+    /// Make a token for trials, signed with the configured secret
+    GenToken(gen_token::GenTokenFlags),
+    /// Say whether a token is good and what it says; exit code 0 or 1
+    CheckToken(check_token::CheckTokenFlags),
     /// Ask a running node whether it is alive; exit code 0 or 1
     Healthcheck(healthcheck::HealthcheckFlags),
     /// Print the version
@@ -97,6 +104,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Verb::Demo(flags) => demo::run(flags),
         Verb::CheckConfig(flags) => check_config::run(flags),
         Verb::Genconfig => genconfig::run(),
+        Verb::GenToken(flags) => gen_token::run(flags),
+        Verb::CheckToken(flags) => check_token::run(flags),
         Verb::Healthcheck(flags) => healthcheck::run(flags),
         Verb::Version => version::run(),
         Verb::Completions { shell } => completions::run(shell, &mut Arguments::command()),

@@ -23,3 +23,4 @@ mod shutdown;
 mod slow;
 mod tidy;
 mod tls;
+mod tokens;
