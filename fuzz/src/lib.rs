@@ -2,10 +2,12 @@
 //!
 //! A function takes any bytes and panics if a promise is broken.
 
+mod auth;
 mod config;
 mod redis;
 mod ws;
 
+pub use auth::token;
 pub use config::config;
 pub use redis::{envelope, resp_decode};
 pub use ws::{ws_decode, ws_differential, ws_handshake};
@@ -23,6 +25,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "config", run: config },
     Target { name: "envelope", run: envelope },
     Target { name: "resp_decode", run: resp_decode },
+    Target { name: "token", run: token },
     Target { name: "ws_decode", run: ws_decode },
     Target { name: "ws_differential", run: ws_differential },
     Target { name: "ws_handshake", run: ws_handshake },
