@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, Value};
 
 use super::JSON_DEPTH_MAX;
 
@@ -24,11 +24,13 @@ where
     T::deserialize(from).map(Some)
 }
 
-/// The JSON text without white space between its tokens.
-pub(super) fn compact(json: &RawValue) -> Bytes {
+/// The JSON text without white space between its tokens; `None` if a parser may refuse it. A raw
+/// value may hold half a surrogate pair, or a number that no machine has.
+pub(super) fn compact(json: &RawValue) -> Option<Bytes> {
+    serde_json::from_str::<Value>(json.get()).ok()?;
     let mut strings = Strings::default();
     let bytes = json.get().bytes();
-    bytes.filter(|&byte| strings.holds(byte) || !b" \t\r\n".contains(&byte)).collect()
+    Some(bytes.filter(|&byte| strings.holds(byte) || !b" \t\r\n".contains(&byte)).collect())
 }
 
 fn is_shallow(text: &[u8]) -> bool {
@@ -75,7 +77,17 @@ mod tests {
     fn white_space_goes_but_not_from_strings() {
         let json = "{ \"a b\" :\t[1 ,\n\"\\\" \\\\\" , 2 ] }";
         let json: &RawValue = serde_json::from_str(json).unwrap();
-        assert_eq!(compact(json), &br#"{"a b":[1,"\" \\",2]}"#[..]);
+        assert_eq!(compact(json).unwrap(), &br#"{"a b":[1,"\" \\",2]}"#[..]);
+    }
+
+    #[test]
+    fn what_only_some_parsers_take_is_not_copied() {
+        for (json, is_good) in
+            [(r#""\ud83d\ude00""#, true), (r#""\ud8ff""#, false), ("1e999", false)]
+        {
+            let json: &RawValue = serde_json::from_str(json).unwrap();
+            assert_eq!(compact(json).is_some(), is_good, "{json}");
+        }
     }
 
     #[test]

@@ -104,11 +104,12 @@ pub(super) fn either(
     plain: Option<&RawValue>,
     base64: Option<&str>,
 ) -> Result<Option<Bytes>, TokenError> {
+    const NOT_JSON: TokenError = TokenError::Invalid("a value is not JSON");
+    let compact = |value| json::compact(value).ok_or(NOT_JSON);
     let Some(base64) = base64.filter(|base64| !base64.is_empty()) else {
-        return Ok(plain.map(json::compact));
+        return plain.map(compact).transpose();
     };
     let text = BASE64_STANDARD.decode(base64);
     let text = text.map_err(|_| TokenError::Invalid("a value in base64 is not base64"))?;
-    let value = json::parse::<&RawValue>(&text);
-    value.map(|value| Some(json::compact(value))).ok_or(TokenError::Invalid("a value is not JSON"))
+    compact(json::parse(&text).ok_or(NOT_JSON)?).map(Some)
 }
