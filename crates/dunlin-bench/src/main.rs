@@ -2,6 +2,7 @@
 //! smallest possible fan-out server to compare with, and the comparison.
 
 mod clock;
+mod connection;
 mod epoll;
 mod websocket;
 

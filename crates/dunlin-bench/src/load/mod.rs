@@ -1,16 +1,12 @@
 //! The load: opens connections, publishes at a pace, checks and times every delivery. One thread.
 
-mod connection;
 mod plan;
 mod seen;
 mod tally;
 
 use anyhow::{Result, bail};
 
-use self::{
-    connection::{Connection, Ending},
-    seen::Seen,
-};
+use self::seen::Seen;
 pub(crate) use self::{
     plan::{Pace, Plan},
     tally::Tally,
@@ -18,10 +14,12 @@ pub(crate) use self::{
 use crate::{
     checker::Checker,
     clock::{self, SECOND},
+    connection::{Connection, Ending},
     epoll::Epoll,
     open::{self, Opening},
     payload::Stamp,
     report::{by_name, counts},
+    websocket,
 };
 
 /// The opened connections of one process and what they have seen.
@@ -264,7 +262,7 @@ impl Load {
             let stamp = Stamp { run, publisher: number as u32, sequence, sent_ns };
             stamp.write(&mut self.payload);
             let mask = (sent_ns as u32 ^ sequence).wrapping_mul(0x9E37_79B1).to_ne_bytes();
-            connection.queue(&self.payload, mask);
+            connection.queue(websocket::TEXT, &self.payload, mask);
             publisher.sent += 1;
         }
         self.flush(number);

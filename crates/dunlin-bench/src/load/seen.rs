@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::Result;
 use hdrhistogram::Histogram;
 
-use super::{Tally, connection::Ending};
+use super::Tally;
 use crate::{
     checker::Checker,
     clock::{self, SECOND},
+    connection::Ending,
     histogram,
     open::Failure,
     proc,

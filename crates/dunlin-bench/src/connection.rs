@@ -110,9 +110,9 @@ impl Connection {
         Ok(pings)
     }
 
-    /// Puts a text message behind what is to be sent.
-    pub(crate) fn queue(&mut self, payload: &[u8], mask: [u8; 4]) {
-        websocket::put_masked(&mut self.outgoing, websocket::TEXT, payload, mask);
+    /// Puts a message of this opcode behind what is to be sent.
+    pub(crate) fn queue(&mut self, opcode: u8, payload: &[u8], mask: [u8; 4]) {
+        websocket::put_masked(&mut self.outgoing, opcode, payload, mask);
     }
 
     /// Sends what the socket takes; true when nothing is left.
