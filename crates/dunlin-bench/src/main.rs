@@ -8,6 +8,8 @@ mod websocket;
 
 mod floor;
 
+mod centrifuge;
+
 mod checker;
 mod histogram;
 mod load;
@@ -25,6 +27,8 @@ mod connect;
 mod fanout;
 mod idle;
 mod stall;
+
+mod check;
 
 mod compare;
 
@@ -56,6 +60,8 @@ enum Verb {
     Connect(connect::Args),
     /// Let some clients stop reading and see what the others notice
     Stall(stall::Args),
+    /// Cut centrifuge clients at random and prove that recovery loses and repeats nothing
+    Check(check::Args),
     /// Run floor and Dunlin in turns and print the ratios as Markdown
     Compare(compare::Args),
     /// One load process of several; `fanout --processes` starts it
@@ -77,6 +83,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Idle(args) => idle::run(&args),
         Verb::Connect(args) => connect::run(&args),
         Verb::Stall(args) => stall::run(&args),
+        Verb::Check(args) => check::run(&args),
         Verb::Compare(args) => compare::run(&args),
         Verb::Part => part::serve().map(|()| ExitCode::SUCCESS),
     }

@@ -176,8 +176,7 @@ impl Opener {
         self.opening.latency.saturating_record(clock::now() - attempt.started_ns);
         // The caller watches it with an epoll of its own.
         let _ = self.epoll.remove(&attempt.socket);
-        let Attempt { number, socket, received: leftover, .. } = attempt;
-        self.opening.opened.push(Opened { number, socket, leftover });
+        self.opening.opened.push(attempt.into_opened());
     }
 
     fn fail(&mut self, failure: Failure) {
@@ -186,7 +185,7 @@ impl Opener {
 }
 
 /// A connection on its way: connecting until the request is sent, then waiting for the answer.
-struct Attempt {
+pub(crate) struct Attempt {
     number: usize,
     socket: OwnedFd,
     key: String,
@@ -197,7 +196,8 @@ struct Attempt {
 }
 
 impl Attempt {
-    fn start(
+    /// Starts it and watches it under the token `slot`.
+    pub(crate) fn start(
         number: usize,
         target: &Target,
         path: &str,
@@ -229,7 +229,7 @@ impl Attempt {
     }
 
     /// Does what can be done now; true once the connection is upgraded.
-    fn advance(&mut self, epoll: &Epoll, slot: usize) -> Result<bool, Failure> {
+    pub(crate) fn advance(&mut self, epoll: &Epoll, slot: usize) -> Result<bool, Failure> {
         if !self.request_sent {
             sockopt::socket_error(&self.socket)??;
             // A fresh socket has room for these few bytes, always.
@@ -258,6 +258,11 @@ impl Attempt {
         check_answer(&self.received[..head], &self.key)?;
         self.received.drain(..head + 4);
         Ok(true)
+    }
+
+    /// What an upgraded one has become; it is still watched.
+    pub(crate) fn into_opened(self) -> Opened {
+        Opened { number: self.number, socket: self.socket, leftover: self.received }
     }
 }
 
