@@ -57,6 +57,9 @@ pub(crate) struct Args {
     /// What the names of the channels start with; a number follows
     #[arg(long, default_value = "check-")]
     channel_prefix: String,
+    /// How long to wait for all clients, at the start and at the end
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    patience: Duration,
     /// Print JSON
     #[arg(long)]
     json: bool,

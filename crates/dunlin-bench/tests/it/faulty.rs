@@ -105,6 +105,7 @@ fn send(socket: &mut Socket, message: &Message) {
     let _ = socket.send(message.clone());
 }
 
-fn is_timeout(kind: ErrorKind) -> bool {
+/// Whether nothing has come yet.
+pub(crate) fn is_timeout(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }

@@ -3,7 +3,9 @@
 
 mod faulty;
 mod harness;
+mod recovering;
 
+mod check;
 mod compare;
 mod fanout;
 mod others;

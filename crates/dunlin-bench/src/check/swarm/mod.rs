@@ -34,6 +34,7 @@ pub(super) struct Swarm {
     /// Mean nanoseconds a connection lives, and a client is away.
     lives: f64,
     away: f64,
+    patience: u64,
     cutting: bool,
     run: u32,
     epoll: Epoll,
@@ -72,6 +73,7 @@ impl Swarm {
             rate: args.rate,
             lives: args.reconnect.as_nanos() as f64,
             away: args.away.as_nanos() as f64,
+            patience: nanoseconds(args.patience),
             cutting: false,
             run: clock::now() as u32,
             epoll: Epoll::new()?,
@@ -86,7 +88,7 @@ impl Swarm {
 
     /// Waits until all clients are subscribed.
     pub(super) fn gather(&mut self) -> Result<()> {
-        let patience = clock::now() + PATIENCE_NS;
+        let patience = clock::now() + self.patience;
         while self.absent() > 0 {
             self.turn(clock::now() + TICK_NS)?;
             if clock::now() > patience {
@@ -136,7 +138,7 @@ impl Swarm {
 
     /// Lets all come back and receives what is still on its way, within bounds.
     pub(super) fn drain(&mut self) -> Result<()> {
-        let patience = clock::now() + PATIENCE_NS;
+        let patience = clock::now() + self.patience;
         while clock::now() < patience {
             let unanswered: u64 = self.sessions().map(Session::unanswered).sum();
             if self.absent() + self.judge.behind() + self.judge.lost() + unanswered == 0 {
@@ -306,8 +308,6 @@ fn exponential(mean: f64) -> u64 {
 const BUFFER_BYTES: usize = 1 << 20;
 const TICK_NS: u64 = SECOND / 200;
 const PROGRESS_NS: u64 = 5 * SECOND;
-/// How long to wait for all clients at the start and at the end.
-const PATIENCE_NS: u64 = 30 * SECOND;
 /// How long to wait for one answer.
 const ANSWER_NS: u64 = 10 * SECOND;
 /// How long a client waits after a node refused it.
