@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::{Result, ensure};
 
 use crate::{
-    load::{Pace, Plan},
+    load::{Dialect, Pace, Plan},
     payload::Stamp,
     report, run,
     target::Servers,
@@ -16,6 +16,9 @@ use crate::{
 pub(crate) struct Args {
     #[command(flatten)]
     servers: Servers,
+    /// What to speak [default: by the path of the first URL]
+    #[arg(long, value_enum)]
+    dialect: Option<Dialect>,
     /// Connections to open, all targets together
     #[arg(long, default_value_t = 1000)]
     connections: usize,
@@ -70,7 +73,9 @@ impl Args {
         ensure!(self.size >= Stamp::BYTES, "--size must be at least {}", Stamp::BYTES);
         ensure!(channels <= self.connections, "--channels must not exceed --connections");
         ensure!(self.rate.is_none_or(|rate| rate > 0.0), "--rate must be above 0");
+        let plan = Plan::new(self.servers.urls.clone(), self.connections);
         Ok(Plan {
+            dialect: self.dialect.unwrap_or(plan.dialect),
             channels: self.channels,
             publishers: self.publishers.unwrap_or(channels),
             size: self.size,
@@ -78,7 +83,7 @@ impl Args {
             warmup: Duration::try_from_secs_f64(self.warmup)?,
             measured: Duration::try_from_secs_f64(self.seconds)?,
             pids: self.servers.pids.clone(),
-            ..Plan::new(self.servers.urls.clone(), self.connections)
+            ..plan
         })
     }
 }

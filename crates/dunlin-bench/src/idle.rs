@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::{
-    load::Plan,
+    load::{Dialect, Plan},
     report::{self, counts},
     run,
     target::Servers,
@@ -17,6 +17,9 @@ use crate::{
 pub(crate) struct Args {
     #[command(flatten)]
     servers: Servers,
+    /// What to speak [default: by the path of the first URL]
+    #[arg(long, value_enum)]
+    dialect: Option<Dialect>,
     /// Connections to hold
     #[arg(long, default_value_t = 15_000)]
     connections: usize,
@@ -50,10 +53,12 @@ pub(crate) struct Idle {
 
 /// Holds the connections; exit code 1 when one could not be opened or was closed.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let plan = Plan::new(args.servers.urls.clone(), args.connections);
     let plan = Plan {
+        dialect: args.dialect.unwrap_or(plan.dialect),
         measured: Duration::try_from_secs_f64(args.seconds)?,
         pids: args.servers.pids.clone(),
-        ..Plan::new(args.servers.urls.clone(), args.connections)
+        ..plan
     };
     let idle = measure(&plan, args.processes)?;
     report::print(&idle, args.json)?;

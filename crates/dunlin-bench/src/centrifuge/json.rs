@@ -18,14 +18,25 @@ pub(super) fn put(frame: &mut Vec<u8>, id: u32, command: Command<'_>) {
             "subscribe": {"channel": channel, "recover": true, "offset": offset, "epoch": epoch},
         }),
         Command::Publish { channel, data } => {
-            json!({"id": id, "publish": {"channel": channel, "data": data}})
+            // The one command of which there are many: written as it stands.
+            let channel = Value::from(channel);
+            separate(frame);
+            frame.extend_from_slice(
+                format!(r#"{{"id":{id},"publish":{{"channel":{channel},"data":"{data}"}}}}"#)
+                    .as_bytes(),
+            );
+            return;
         }
         Command::Pong => json!({}),
     };
+    separate(frame);
+    frame.extend_from_slice(value.to_string().as_bytes());
+}
+
+fn separate(frame: &mut Vec<u8>) {
     if !frame.is_empty() {
         frame.push(b'\n');
     }
-    frame.extend_from_slice(value.to_string().as_bytes());
 }
 
 /// Reads all replies of a frame.

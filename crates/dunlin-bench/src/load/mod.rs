@@ -1,5 +1,6 @@
 //! The load: opens connections, publishes at a pace, checks and times every delivery. One thread.
 
+mod dialect;
 mod plan;
 mod seen;
 mod tally;
@@ -8,10 +9,12 @@ use anyhow::{Result, bail};
 
 use self::seen::Seen;
 pub(crate) use self::{
+    dialect::{Answer, Dialect, GREETED_ID, Heard, PUBLISH_ID},
     plan::{Pace, Plan},
     tally::Tally,
 };
 use crate::{
+    centrifuge::Command,
     checker::Checker,
     clock::{self, SECOND},
     connection::{Connection, Ending},
@@ -37,6 +40,8 @@ pub(crate) struct Load {
     pace_started: u64,
     pace_count: u64,
     payload: Vec<u8>,
+    /// Connections the server has yet to greet.
+    awaited: usize,
     seen: Seen,
 }
 
@@ -72,6 +77,7 @@ impl Load {
             pace_started: 0,
             pace_count: 0,
             payload: vec![b'.'; plan.size],
+            awaited: 0,
             seen: Seen::new(opened.len() as u64, failures),
             plan,
         };
@@ -80,6 +86,7 @@ impl Load {
             load.epoll.add_readable(&opened.socket, index)?;
             load.connections[index] = Some(Connection::new(opened.socket, opened.leftover));
         }
+        load.greet()?;
         for index in 0..load.connections.len() {
             match &load.connections[index] {
                 Some(connection) if load.is_stalled(index) => {
@@ -92,6 +99,27 @@ impl Load {
             }
         }
         Ok(load)
+    }
+
+    /// Connects and subscribes where the dialect asks for it, and waits for the answers.
+    fn greet(&mut self) -> Result<()> {
+        let Some(encoding) = self.plan.dialect.encoding() else { return Ok(()) };
+        for index in 0..self.connections.len() {
+            let channel = self.plan.channel_name(self.plan.own.start + index);
+            let Some(connection) = &mut self.connections[index] else { continue };
+            let greeting = self.plan.dialect.greeting(Some(&channel));
+            connection.queue(encoding.opcode(), &greeting, MASK);
+            self.awaited += 1;
+            self.flush(index);
+        }
+        let patience = clock::now() + GREETING_NS;
+        while self.awaited > 0 {
+            if clock::now() > patience {
+                bail!("{} connections got no subscription", self.awaited);
+            }
+            self.listen(SECOND / 100)?;
+        }
+        Ok(())
     }
 
     /// Publishes and receives until `deadline` (`clock::now`) without measuring.
@@ -257,13 +285,25 @@ impl Load {
         }
         let Some(connection) = &mut self.connections[number] else { return };
         let publisher = &mut self.publishers[number];
+        let channel = self.plan.channel_name(number);
+        let (encoding, mut frame) = (self.plan.dialect.encoding(), Vec::new());
+        let mask = (sent_ns as u32 ^ publisher.sent).wrapping_mul(0x9E37_79B1).to_ne_bytes();
         for _ in 0..count {
             let (run, sequence) = (self.plan.run, publisher.sent);
             let stamp = Stamp { run, publisher: number as u32, sequence, sent_ns };
             stamp.write(&mut self.payload);
-            let mask = (sent_ns as u32 ^ sequence).wrapping_mul(0x9E37_79B1).to_ne_bytes();
-            connection.queue(websocket::TEXT, &self.payload, mask);
+            match encoding {
+                None => connection.queue(websocket::TEXT, &self.payload, mask),
+                Some(encoding) => {
+                    let data = &String::from_utf8_lossy(&self.payload);
+                    let command = Command::Publish { channel: &channel, data };
+                    encoding.put(&mut frame, PUBLISH_ID, command);
+                }
+            }
             publisher.sent += 1;
+        }
+        if let Some(encoding) = encoding {
+            connection.queue(encoding.opcode(), &frame, mask);
         }
         self.flush(number);
     }
@@ -284,24 +324,45 @@ impl Load {
     #[inline]
     fn receive(&mut self, index: usize) {
         let stalled = self.is_stalled(index);
-        let Self { connections, buffer, checker, seen, plan, .. } = self;
+        let Self { connections, buffer, checker, seen, plan, awaited, .. } = self;
         let Some(connection) = &mut connections[index] else { return };
+        let mut pings = 0;
         let received = connection.receive(buffer).and_then(|filled| {
             let now = clock::now();
-            connection.read(&buffer[..filled], |payload| match Stamp::read(payload) {
-                Some(stamp) if stamp.run == plan.run && payload.len() == plan.size => {
-                    if !stalled {
-                        checker.deliver(index, stamp.publisher, stamp.sequence);
-                        seen.delivery(now, stamp.sent_ns);
+            connection.read(&buffer[..filled], |frame| {
+                plan.dialect.hear(frame, plan.size, |heard| match heard {
+                    Heard::Message(stamp) if stamp.run == plan.run => {
+                        if !stalled {
+                            checker.deliver(index, stamp.publisher, stamp.sequence);
+                            seen.delivery(now, stamp.sent_ns);
+                        }
                     }
-                }
-                _ => seen.foreign += 1,
+                    Heard::Answer(GREETED_ID, Answer::Yes) => {
+                        *awaited = awaited.saturating_sub(1);
+                    }
+                    Heard::Answer(_, Answer::Yes) => {}
+                    Heard::Ping => pings += 1,
+                    _ => seen.foreign += 1,
+                });
             })
         });
         match received {
-            Ok(pings) => seen.pings += pings,
-            Err(ending) => self.end(index, ending),
+            Ok(more) => seen.pings += pings + more,
+            Err(ending) => return self.end(index, ending),
         }
+        if pings > 0 {
+            self.pong(index);
+        }
+    }
+
+    /// Answers a ping of the dialect.
+    fn pong(&mut self, index: usize) {
+        let Some(encoding) = self.plan.dialect.encoding() else { return };
+        let Some(connection) = &mut self.connections[index] else { return };
+        let mut frame = Vec::new();
+        encoding.put(&mut frame, 0, Command::Pong);
+        connection.queue(encoding.opcode(), &frame, MASK);
+        self.flush(index);
     }
 
     fn end(&mut self, index: usize, ending: Ending) {
@@ -326,3 +387,6 @@ enum Publish {
 
 const BUFFER_BYTES: usize = 256 * 1024;
 const TICK_NS: u64 = SECOND / 10;
+/// How long to wait for all subscriptions.
+const GREETING_NS: u64 = 10 * SECOND;
+const MASK: [u8; 4] = [0x5C, 0x11, 0xE7, 0x90];

@@ -4,6 +4,7 @@ use std::{ops::Range, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::Dialect;
 use crate::{clock, target::Target};
 
 /// A load: connections that subscribe by being there, some of which publish.
@@ -11,6 +12,8 @@ use crate::{clock, target::Target};
 pub(crate) struct Plan {
     /// Where to connect to, at least one.
     pub(crate) targets: Vec<Target>,
+    /// What connections speak.
+    pub(crate) dialect: Dialect,
     /// Connections of all processes together.
     pub(crate) connections: usize,
     /// The share of this process.
@@ -52,6 +55,7 @@ impl Plan {
     /// So many subscribers of one channel and nobody who publishes; measured for five seconds.
     pub(crate) fn new(targets: Vec<Target>, connections: usize) -> Self {
         Self {
+            dialect: targets.first().map_or(Dialect::Plain, Dialect::at),
             targets,
             connections,
             own: 0..connections,
@@ -86,10 +90,18 @@ impl Plan {
     /// The URL path of a connection.
     pub(crate) fn path(&self, connection: usize) -> String {
         let target = self.target(connection);
+        if let Some(encoding) = self.dialect.encoding() {
+            return encoding.path(&target.path);
+        }
         match self.channels {
             Some(_) => target.channel_path(self.channel(connection)),
             None => target.path.clone(),
         }
+    }
+
+    /// The name of a connection's channel where names are not in the path.
+    pub(crate) fn channel_name(&self, connection: usize) -> String {
+        format!("bench-{}", self.channel(connection))
     }
 
     /// Publishers of this process; all are in the first one, so that it knows what it waits for.
