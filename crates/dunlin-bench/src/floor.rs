@@ -1,6 +1,8 @@
 //! The floor: the least a WebSocket fan-out can do. One thread, one `recv` per readable client, one
 //! `send` per client per turn, nothing else. It trusts its clients: our own load generator.
 
+mod centrifuge;
+
 use std::{
     collections::HashMap,
     io::Write,
@@ -28,6 +30,9 @@ pub(crate) struct Args {
     /// Send only to clients on the same URL path instead of to everybody
     #[arg(long)]
     channels: bool,
+    /// Speak centrifuge (JSON, one channel) instead of repeating what clients send
+    #[arg(long, conflicts_with = "channels")]
+    centrifuge: bool,
 }
 
 /// Serves until it is killed.
@@ -42,7 +47,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     writeln!(out, "listening on ws://{}/ws", listener.local_addr()?)?;
     out.flush()?;
 
-    let mut floor = Floor::new(listener, args.channels)?;
+    let mut floor = Floor::new(listener, args)?;
     loop {
         floor.turn()?;
     }
@@ -52,6 +57,9 @@ struct Floor {
     epoll: Epoll,
     listener: TcpListener,
     by_path: bool,
+    centrifuge: bool,
+    /// That of the last publication.
+    offset: u64,
     clients: Vec<Option<Client>>,
     free: Vec<usize>,
     paths: HashMap<String, usize>,
@@ -79,13 +87,15 @@ struct Channel {
 }
 
 impl Floor {
-    fn new(listener: TcpListener, by_path: bool) -> Result<Self> {
+    fn new(listener: TcpListener, args: &Args) -> Result<Self> {
         let epoll = Epoll::new()?;
         epoll.add_readable(&listener, LISTENER)?;
         Ok(Self {
             epoll,
             listener,
-            by_path,
+            by_path: args.channels,
+            centrifuge: args.centrifuge,
+            offset: 0,
             clients: Vec::new(),
             free: Vec::new(),
             paths: HashMap::new(),
@@ -177,7 +187,7 @@ impl Floor {
             }
             return;
         };
-        let mut at = 0;
+        let (mut at, mut answers) = (0, Vec::new());
         while let Some(header) = FrameHeader::read(&self.buffer[at..filled]) {
             let end = at + header.frame_bytes();
             let payload = at + header.header_bytes..end;
@@ -190,11 +200,16 @@ impl Floor {
                 websocket::CLOSE => return self.drop_client(number),
                 websocket::TEXT | websocket::BINARY => {
                     let frames = &mut self.channels[channel].frames;
-                    if frames.is_empty() {
+                    let was_empty = frames.is_empty();
+                    if self.centrifuge {
+                        centrifuge::obey(payload, &mut self.offset, frames, &mut answers);
+                    } else {
+                        websocket::put_header(frames, header.opcode, payload.len());
+                        frames.extend_from_slice(payload);
+                    }
+                    if was_empty && !frames.is_empty() {
                         self.due.push(channel);
                     }
-                    websocket::put_header(frames, header.opcode, payload.len());
-                    frames.extend_from_slice(payload);
                 }
                 _ => {}
             }
@@ -204,6 +219,8 @@ impl Floor {
         // A frame larger than the buffer would never be complete.
         if client.partial.len() == self.buffer.len() {
             self.drop_client(number);
+        } else if !answers.is_empty() {
+            self.send(number, &answers);
         }
     }
 

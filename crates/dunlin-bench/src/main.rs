@@ -26,6 +26,7 @@ mod watch;
 mod connect;
 mod fanout;
 mod idle;
+mod publish;
 mod stall;
 
 mod check;
@@ -54,6 +55,8 @@ enum Verb {
     Floor(floor::Args),
     /// Publish, and check and time every delivery
     Fanout(fanout::Args),
+    /// Publish as fast as answers come, and count them
+    Publish(publish::Args),
     /// Open connections, hold them, answer pings
     Idle(idle::Args),
     /// Open connections as fast as the server lets us
@@ -80,6 +83,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
     match verb {
         Verb::Floor(args) => floor::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Fanout(args) => fanout::run(&args),
+        Verb::Publish(args) => publish::run(&args),
         Verb::Idle(args) => idle::run(&args),
         Verb::Connect(args) => connect::run(&args),
         Verb::Stall(args) => stall::run(&args),

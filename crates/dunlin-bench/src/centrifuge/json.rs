@@ -1,42 +1,35 @@
 //! JSON: commands and replies are objects joined by newlines.
 
 use serde::{Deserialize, Deserializer};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Command, Malformed, Reply};
 
-/// Puts a command behind those already in a frame.
+/// Puts a command behind those already in a frame: its id first, as the SDKs do.
 pub(super) fn put(frame: &mut Vec<u8>, id: u32, command: Command<'_>) {
-    let value = match command {
-        Command::Connect { token: "" } => json!({"id": id, "connect": {}}),
-        Command::Connect { token } => json!({"id": id, "connect": {"token": token}}),
+    let text = match command {
+        Command::Connect { token: "" } => format!(r#"{{"id":{id},"connect":{{}}}}"#),
+        Command::Connect { token } => {
+            format!(r#"{{"id":{id},"connect":{{"token":{}}}}}"#, Value::from(token))
+        }
         Command::Subscribe { channel, recover: None } => {
-            json!({"id": id, "subscribe": {"channel": channel}})
+            format!(r#"{{"id":{id},"subscribe":{{"channel":{}}}}}"#, Value::from(channel))
         }
-        Command::Subscribe { channel, recover: Some((offset, epoch)) } => json!({
-            "id": id,
-            "subscribe": {"channel": channel, "recover": true, "offset": offset, "epoch": epoch},
-        }),
-        Command::Publish { channel, data } => {
-            // The one command of which there are many: written as it stands.
-            let channel = Value::from(channel);
-            separate(frame);
-            frame.extend_from_slice(
-                format!(r#"{{"id":{id},"publish":{{"channel":{channel},"data":"{data}"}}}}"#)
-                    .as_bytes(),
-            );
-            return;
+        Command::Subscribe { channel, recover: Some((offset, epoch)) } => {
+            let (channel, epoch) = (Value::from(channel), Value::from(epoch));
+            format!(r#"{{"id":{id},"subscribe":{{"channel":{channel},"recover":true,"#)
+                + &format!(r#""offset":{offset},"epoch":{epoch}}}}}"#)
         }
-        Command::Pong => json!({}),
+        Command::Publish { channel, data } => format!(
+            r#"{{"id":{id},"publish":{{"channel":{},"data":"{data}"}}}}"#,
+            Value::from(channel)
+        ),
+        Command::Pong => "{}".to_owned(),
     };
-    separate(frame);
-    frame.extend_from_slice(value.to_string().as_bytes());
-}
-
-fn separate(frame: &mut Vec<u8>) {
     if !frame.is_empty() {
         frame.push(b'\n');
     }
+    frame.extend_from_slice(text.as_bytes());
 }
 
 /// Reads all replies of a frame.

@@ -84,8 +84,8 @@ impl Judge {
         }
     }
 
-    /// What the server says about a new subscription. `offset` is where the subscriber now is; after
-    /// a recovery that must be where it was.
+    /// What the server says about a new subscription. `offset` is where the subscriber now is;
+    /// after a recovery that must be where it was.
     pub(super) fn subscribe(&mut self, reader: usize, start: Start, epoch: &str, offset: u64) {
         let reader = &mut self.readers[reader];
         let branch = self.streams[reader.channel].branch(epoch, offset);

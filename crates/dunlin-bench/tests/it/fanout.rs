@@ -36,6 +36,16 @@ fn the_floor_is_right_at_every_window() {
 }
 
 #[test]
+fn centrifuge_is_spoken_at_every_window() {
+    let floor = Floor::start(&["--centrifuge"]);
+    for window in ["1", "4", "32"] {
+        let arguments = ["--connections", "50", "--window", window, "--dialect", "centrifuge-json"];
+        let report = clean(&floor, &arguments);
+        assert_eq!(report["verified"]["deliveries"].as_u64().unwrap() % 50, 0, "{report:#}");
+    }
+}
+
+#[test]
 fn several_publishers_and_processes_agree_on_one_order() {
     let floor = Floor::start(&[]);
     let arguments = ["--connections", "40", "--publishers", "5", "--window", "8"];

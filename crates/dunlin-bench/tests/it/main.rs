@@ -9,3 +9,4 @@ mod check;
 mod compare;
 mod fanout;
 mod others;
+mod publish;
