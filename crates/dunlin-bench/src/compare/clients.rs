@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     connect, idle,
-    load::{Pace, Plan},
+    load::{Dialect, Pace, Plan},
     report::{counts, mebibytes},
     stall,
 };
@@ -28,7 +28,7 @@ pub(super) fn idle(starter: &Starter, scale: &Scale) -> Result<Section> {
         let plan = Plan {
             measured: Duration::from_secs_f64(seconds),
             pids: vec![server.pid()],
-            ..Plan::new(vec![server.target()], scale.idle_connections)
+            ..Plan::new(vec![server.target(Dialect::Plain)], scale.idle_connections)
         };
         let idle = idle::measure(&plan, 1)?;
         let memory = idle.resident_bytes_per_connection.unwrap_or(f64::NAN) / 1024.0;
@@ -67,7 +67,8 @@ pub(super) fn connect(starter: &Starter, scale: &Scale) -> Result<Section> {
     for (name, server, judged) in both(starter)? {
         progress(&format!("connect storm: {name}"));
         let connections = scale.storm_connections;
-        let storm = connect::measure(&[server.target()], &[server.pid()], connections, 256)?;
+        let storm =
+            connect::measure(&[server.target(Dialect::Plain)], &[server.pid()], connections, 256)?;
         let per_core = storm.upgrades_per_cpu_second.unwrap_or(f64::NAN);
         let row = vec![
             name.to_owned(),
@@ -115,7 +116,7 @@ pub(super) fn stall(starter: &Starter, scale: &Scale) -> Result<Section> {
         pace: Pace::Rate(scale.stall_rate),
         measured: Duration::from_secs_f64(f64::from(messages) / scale.stall_rate),
         pids: vec![server.pid()],
-        ..Plan::new(vec![server.target()], connections)
+        ..Plan::new(vec![server.target(Dialect::Plain)], connections)
     };
     let stall = stall::measure(&plan)?;
     let growth = stall.resident_bytes_peak as f64 - stall.resident_bytes_peak_before as f64;

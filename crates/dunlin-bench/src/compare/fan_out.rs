@@ -108,18 +108,19 @@ pub(super) fn many_channels(starter: &Starter, scale: &Scale) -> Result<Section>
 }
 
 /// How to start what is compared.
-struct Programs<'a> {
-    floor: &'a dyn Fn() -> Result<Server>,
-    nodes: &'a dyn Fn() -> Result<Vec<Server>>,
+pub(super) struct Programs<'a> {
+    pub(super) floor: &'a dyn Fn() -> Result<Server>,
+    pub(super) nodes: &'a dyn Fn() -> Result<Vec<Server>>,
 }
 
 /// The runs of one row.
-struct Turns {
+pub(super) struct Turns {
     floor: Vec<Report>,
     dunlin: Vec<Report>,
 }
 
-fn in_turns(scale: &Scale, plan: &Plan, programs: &Programs<'_>) -> Result<Turns> {
+/// Floor and nodes in turns.
+pub(super) fn in_turns(scale: &Scale, plan: &Plan, programs: &Programs<'_>) -> Result<Turns> {
     let (mut floor, mut dunlin) = (Vec::new(), Vec::new());
     for _ in 0..scale.rounds {
         // A fresh process each time: no run inherits the memory or the backlog of another.
@@ -131,7 +132,7 @@ fn in_turns(scale: &Scale, plan: &Plan, programs: &Programs<'_>) -> Result<Turns
 
 fn measure(plan: &Plan, servers: &[Server]) -> Result<Report> {
     let plan = Plan {
-        targets: servers.iter().map(Server::target).collect(),
+        targets: servers.iter().map(|server| server.target(plan.dialect)).collect(),
         pids: servers.iter().map(Server::pid).collect(),
         run: crate::clock::now() as u32,
         ..plan.clone()
@@ -139,7 +140,8 @@ fn measure(plan: &Plan, servers: &[Server]) -> Result<Report> {
     run::run(&plan, 1)
 }
 
-fn plan(scale: &Scale, connections: usize, channels: Option<u32>, window: u32) -> Plan {
+/// A closed loop on one channel or several.
+pub(super) fn plan(scale: &Scale, connections: usize, channels: Option<u32>, window: u32) -> Plan {
     Plan {
         channels,
         publishers: channels.unwrap_or(1) as usize,
@@ -150,12 +152,12 @@ fn plan(scale: &Scale, connections: usize, channels: Option<u32>, window: u32) -
 }
 
 impl Turns {
-    fn is_clean(&self) -> bool {
+    pub(super) fn is_clean(&self) -> bool {
         self.floor.iter().chain(&self.dunlin).all(Report::is_clean)
     }
 
     /// CPU and p99 of both, their ratios judged, faults, and how busy we were ourselves.
-    fn cells(&self, cpu_bar: f64, p99_bar: Option<f64>) -> Vec<String> {
+    pub(super) fn cells(&self, cpu_bar: f64, p99_bar: Option<f64>) -> Vec<String> {
         let cpu = |report: &Report| report.server_cpu_us_per_delivery.unwrap_or(f64::NAN);
         let p99 = |report: &Report| report.latency_ms.p99;
         let [floor_cpu, dunlin_cpu] = [&self.floor, &self.dunlin].map(|runs| median(runs, cpu));
@@ -184,12 +186,12 @@ fn cpu_bar(window: u32) -> f64 {
 }
 
 const PUBLISHERS: u32 = 4;
-const P99_BAR: f64 = 1.5;
+pub(super) const P99_BAR: f64 = 1.5;
 const NODES_CPU_BAR: f64 = 2.0;
 const CHANNELS_CPU_BAR: f64 = 1.5;
 const CHANNELS_REDIS_CPU_BAR: f64 = 3.0;
 
-const FAN_OUT: [&str; 10] = [
+pub(super) const FAN_OUT: [&str; 10] = [
     "connections",
     "window",
     "CPU µs per delivery: floor",

@@ -3,6 +3,7 @@
 
 mod clients;
 mod fan_out;
+mod history;
 mod scale;
 mod server;
 mod table;
@@ -61,6 +62,10 @@ enum Group {
     Connect,
     /// Clients that stop reading
     Stall,
+    /// One centrifuge channel with history; only when it is named
+    History,
+    /// Idle centrifuge connections with one subscription; only when it is named
+    Subscribed,
 }
 
 /// Runs the groups and prints their tables; exit code 1 when a delivery was lost, came twice or out
@@ -73,7 +78,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     writeln!(out, "Measured by `{}` on {}.", command_line(), server::machine())?;
     let mut clean = true;
     for group in Group::ALL {
-        if !args.only.is_empty() && !args.only.contains(&group) {
+        let named = args.only.contains(&group);
+        if !named && (!args.only.is_empty() || !group.is_for_all()) {
             continue;
         }
         let section = group.run(&starter, &scale)?;
@@ -85,8 +91,21 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 }
 
 impl Group {
-    const ALL: [Self; 6] =
-        [Self::Fanout, Self::Nodes, Self::Channels, Self::Idle, Self::Connect, Self::Stall];
+    const ALL: [Self; 8] = [
+        Self::Fanout,
+        Self::Nodes,
+        Self::Channels,
+        Self::Idle,
+        Self::Connect,
+        Self::Stall,
+        Self::History,
+        Self::Subscribed,
+    ];
+
+    /// Whether it is run unless others are named: servers need not speak centrifuge.
+    fn is_for_all(self) -> bool {
+        !matches!(self, Self::History | Self::Subscribed)
+    }
 
     fn run(self, starter: &Starter, scale: &Scale) -> Result<Section> {
         match self {
@@ -96,6 +115,8 @@ impl Group {
             Self::Idle => clients::idle(starter, scale),
             Self::Connect => clients::connect(starter, scale),
             Self::Stall => clients::stall(starter, scale),
+            Self::History => history::fan_out(starter, scale),
+            Self::Subscribed => history::subscribed(starter, scale),
         }
     }
 }

@@ -23,7 +23,7 @@ use signal_hook::{
     low_level::emulate_default_handler,
 };
 
-use crate::target::Target;
+use crate::{load::Dialect, target::Target};
 
 /// Knows the programs and starts them.
 pub(super) struct Starter {
@@ -129,9 +129,13 @@ impl Server {
         self.child.id()
     }
 
-    /// Its `/ws`.
-    pub(super) fn target(&self) -> Target {
-        Target { address: self.address, host: self.address.to_string(), path: "/ws".to_owned() }
+    /// Where it speaks a dialect.
+    pub(super) fn target(&self, dialect: Dialect) -> Target {
+        let path = match dialect {
+            Dialect::Plain => "/ws",
+            Dialect::CentrifugeJson | Dialect::CentrifugeProtobuf => "/connection/websocket",
+        };
+        Target { address: self.address, host: self.address.to_string(), path: path.to_owned() }
     }
 }
 

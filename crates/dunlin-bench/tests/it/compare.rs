@@ -76,3 +76,20 @@ fn is_running(pid: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, behind)| !behind.trim_start().starts_with('Z'))
 }
+
+#[test]
+fn the_rows_with_history_have_figures_and_a_verdict() {
+    let path = stand_in("history");
+    fs::write(&path, fs::read_to_string(&path).unwrap().replace("floor", "floor --centrifuge"))
+        .unwrap();
+    let mut command = bench();
+    command.args(["compare", "--quick", "--connections", "20", "--windows", "1,32"]);
+    command.args(["--seconds", "0.2", "--only", "history", "--only", "subscribed", "--dunlin"]);
+    let Output { status, stdout, stderr } = command.arg(path).output().unwrap();
+    let text = String::from_utf8(stdout).unwrap();
+    assert!(status.success(), "{text}{}", String::from_utf8_lossy(&stderr));
+    assert_eq!(text.matches("| 0 / 0 / 0 |").count(), 2, "{text}");
+    for bar in ["(≤ 1.2: ", "(≤ 1.6: ", "(≤ 3: "] {
+        assert!(text.contains(bar), "no {bar} in {text}");
+    }
+}
