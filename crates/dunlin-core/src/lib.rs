@@ -21,6 +21,8 @@ pub mod namespace;
 
 pub mod publication;
 
+pub mod filter;
+
 pub mod error;
 
 pub mod rights;
