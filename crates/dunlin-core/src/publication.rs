@@ -1,6 +1,9 @@
 //! Publications: a message in a channel, and the wire frames it is delivered as.
 
-use std::{fmt, sync::OnceLock};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 
@@ -28,6 +31,19 @@ pub enum Format {
 impl Format {
     /// All formats; a publication has one slot for each.
     pub const ALL: [Self; 2] = [Self::Plain, Self::PlainDeflated];
+}
+
+/// Who published, came or left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientInfo {
+    /// The user; empty = nobody in particular.
+    pub user: Arc<str>,
+    /// The connection's name among clients.
+    pub client: Arc<str>,
+    /// What the connection's token says of it, raw JSON.
+    pub conn_info: Option<Bytes>,
+    /// What the subscription's token says of it, raw JSON.
+    pub chan_info: Option<Bytes>,
 }
 
 /// A message in a channel, shared by everyone it is delivered to on this node.
