@@ -39,6 +39,8 @@ pub mod interest;
 
 pub mod broker;
 
+pub mod presence;
+
 pub mod hub;
 
 pub mod node;

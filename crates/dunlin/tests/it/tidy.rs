@@ -257,6 +257,7 @@ fn crates_depend_on_what_they_may() {
         (
             "dunlin-core",
             &[
+                "async-trait",
                 "base64",
                 "bytes",
                 "foldhash",

@@ -1,0 +1,73 @@
+//! Presence: which clients are members of a channel, on all nodes. The contract every store keeps:
+//!
+//! 1. A member is one client in one channel; adding it again replaces what is known of it. Client
+//!    ids are unique over all nodes, and a node removes only members that it added.
+//! 2. Once `add` or `remove` returned `Ok`, every node's later `members` and `stats` show it.
+//! 3. Changes of one member take effect in the order in which their futures were first polled,
+//!    whether or not anyone waits for them.
+//! 4. A node's wish outlives an outage: when a change ends with [`BrokerLost`], or the store's past
+//!    is lost, the node's members as it last wanted them are shown again once the store is back.
+//! 5. Members of a node that lives never flicker. Keeping them costs per node and partition of the
+//!    store, not per member.
+//! 6. Members of a node that died are gone when its lease ended, after [`LEASE_MAX`] at most. Those
+//!    of a node that leaves are gone at once.
+
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+
+pub mod memory;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+use crate::{channel::ChannelName, error::BrokerLost, publication::ClientInfo};
+
+/// The longest that members are shown after their node died.
+pub const LEASE_MAX: Duration = Duration::from_secs(30);
+
+/// What knows the members of every channel. See the module's text for the contract.
+#[async_trait]
+pub trait PresenceStore: Send + Sync {
+    /// Makes `info.client` a member of `channel`.
+    ///
+    /// # Errors
+    /// [`BrokerLost`] when others may not see it before the store is back.
+    async fn add(&self, channel: &ChannelName, info: &ClientInfo) -> Result<(), BrokerLost>;
+
+    /// Ends the membership of `client`, if it is a member that this node added.
+    ///
+    /// # Errors
+    /// [`BrokerLost`] when others may still see it until the store is back.
+    async fn remove(&self, channel: &ChannelName, client: &str) -> Result<(), BrokerLost>;
+
+    /// All members of `channel`, in no order.
+    ///
+    /// # Errors
+    /// [`BrokerLost`] when the store cannot be asked now.
+    async fn members(&self, channel: &ChannelName) -> Result<Vec<ClientInfo>, BrokerLost>;
+
+    /// How many members `channel` has, without naming them.
+    ///
+    /// # Errors
+    /// [`BrokerLost`] when the store cannot be asked now.
+    async fn stats(&self, channel: &ChannelName) -> Result<PresenceStats, BrokerLost>;
+
+    /// Removes all members of this node, which is about to stop and adds no more.
+    ///
+    /// # Errors
+    /// [`BrokerLost`] when the end of its lease has to do it.
+    async fn leave(&self) -> Result<(), BrokerLost>;
+}
+
+/// How many members a channel has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PresenceStats {
+    /// Members.
+    pub clients: usize,
+    /// Different users among them; all that are nobody in particular count as one.
+    pub users: usize,
+}
+
+/// A store that everyone on the node shares.
+pub type SharedPresence = Arc<dyn PresenceStore>;
