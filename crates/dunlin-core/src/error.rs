@@ -1,6 +1,8 @@
 //! Why a connection ends and why a publish is refused: the closed sets behind close codes and
 //! metric labels.
 
+use crate::position::Position;
+
 /// Why the node ends a connection. The order is the order of the metrics page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Disconnect {
@@ -28,6 +30,26 @@ pub enum Disconnect {
     PublishUnknown,
     /// The client published where it may only listen.
     NotAllowed,
+    /// A frame or command that makes no sense, or comes at the wrong time.
+    BadRequest,
+    /// A token that does not count.
+    InvalidToken,
+    /// The client did not say who it is in time.
+    Stale,
+    /// The connection's token ran out and no new one came.
+    Expired,
+    /// The token of a server-side subscription ran out.
+    SubscriptionExpired,
+    /// What the client missed can no longer be told.
+    PositionLost,
+    /// The application ended the connection.
+    Forced,
+    /// The user has all the connections it may have.
+    ConnectionLimit,
+    /// The client has all the subscriptions it may have.
+    ChannelLimit,
+    /// A command that this server does not offer.
+    NotAvailable,
     /// The node shuts down.
     NodeLeaving,
     /// A bug of ours; the log has it.
@@ -36,7 +58,7 @@ pub enum Disconnect {
 
 impl Disconnect {
     /// All reasons, for tables by reason.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 24] = [
         Self::ClientLeft,
         Self::ProtocolError,
         Self::InvalidText,
@@ -49,6 +71,16 @@ impl Disconnect {
         Self::BrokerLost,
         Self::PublishUnknown,
         Self::NotAllowed,
+        Self::BadRequest,
+        Self::InvalidToken,
+        Self::Stale,
+        Self::Expired,
+        Self::SubscriptionExpired,
+        Self::PositionLost,
+        Self::Forced,
+        Self::ConnectionLimit,
+        Self::ChannelLimit,
+        Self::NotAvailable,
         Self::NodeLeaving,
         Self::Internal,
     ];
@@ -63,11 +95,24 @@ impl Disconnect {
             Self::TooManyFragments
             | Self::MessageUnfinished
             | Self::ControlFlood
-            | Self::NotAllowed => 1008,
+            | Self::NotAllowed
+            | Self::BadRequest
+            | Self::InvalidToken
+            | Self::Stale
+            | Self::Expired
+            | Self::SubscriptionExpired
+            | Self::Forced
+            | Self::ConnectionLimit
+            | Self::ChannelLimit
+            | Self::NotAvailable => 1008,
             Self::MessageTooBig => 1009,
             Self::Internal => 1011,
             Self::NodeLeaving => 1012,
-            Self::PongTimeout | Self::SlowReader | Self::BrokerLost | Self::PublishUnknown => 1013,
+            Self::PongTimeout
+            | Self::SlowReader
+            | Self::BrokerLost
+            | Self::PublishUnknown
+            | Self::PositionLost => 1013,
         }
     }
 
@@ -87,6 +132,16 @@ impl Disconnect {
             Self::BrokerLost => "broker away, try again later",
             Self::PublishUnknown => "broker cut, last publish may be lost",
             Self::NotAllowed => "publishing is not allowed here",
+            Self::BadRequest => "bad request",
+            Self::InvalidToken => "invalid token",
+            Self::Stale => "stale",
+            Self::Expired => "connection expired",
+            Self::SubscriptionExpired => "subscription expired",
+            Self::PositionLost => "position lost, start anew",
+            Self::Forced => "force disconnect",
+            Self::ConnectionLimit => "connection limit",
+            Self::ChannelLimit => "channel limit",
+            Self::NotAvailable => "not available",
             Self::NodeLeaving => "node is leaving, reconnect",
             Self::Internal => "internal error",
         }
@@ -108,6 +163,16 @@ impl Disconnect {
             Self::BrokerLost => "broker_lost",
             Self::PublishUnknown => "publish_unknown",
             Self::NotAllowed => "not_allowed",
+            Self::BadRequest => "bad_request",
+            Self::InvalidToken => "invalid_token",
+            Self::Stale => "stale",
+            Self::Expired => "expired",
+            Self::SubscriptionExpired => "subscription_expired",
+            Self::PositionLost => "position_lost",
+            Self::Forced => "forced",
+            Self::ConnectionLimit => "connection_limit",
+            Self::ChannelLimit => "channel_limit",
+            Self::NotAvailable => "not_available",
             Self::NodeLeaving => "node_leaving",
             Self::Internal => "internal",
         }
@@ -210,6 +275,9 @@ pub enum PublishError {
     Rejected,
 }
 
+/// How a publish ended: where it is in the channel's stream, if that is kept.
+pub type PublishOutcome = Result<Option<Position>, PublishError>;
+
 impl From<PublishError> for Disconnect {
     /// How the plain dialect, which has no error frames, tells a publisher.
     fn from(error: PublishError) -> Self {
@@ -224,3 +292,23 @@ impl From<PublishError> for Disconnect {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the broker is away")]
 pub struct BrokerLost;
+
+/// Why a part of a channel's history could not be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HistoryError {
+    /// The broker is away.
+    #[error(transparent)]
+    BrokerLost(#[from] BrokerLost),
+    /// The position asked for is of a past that is forgotten.
+    #[error("the position is of another epoch")]
+    WrongEpoch,
+}
+
+impl From<HistoryError> for ClientError {
+    fn from(error: HistoryError) -> Self {
+        match error {
+            HistoryError::BrokerLost(lost) => lost.into(),
+            HistoryError::WrongEpoch => Self::UnrecoverablePosition,
+        }
+    }
+}

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
-    error::{Disconnect, PublishError},
+    error::{Disconnect, PublishError, PublishOutcome},
     ids::ConnectionId,
     limits::Limits,
     publication::Publication,
@@ -26,6 +26,8 @@ pub enum Notice {
     Publication(Arc<Publication>),
     /// A publish of this connection did not happen, or may not have.
     PublishFailed(ConnectionId, PublishError),
+    /// How the publish command of this connection with this number ended.
+    PublishAnswered(ConnectionId, u32, PublishOutcome),
     /// End this connection with this close frame, once it has what was published before.
     End(ConnectionId, Disconnect, Bytes),
 }
@@ -72,6 +74,11 @@ impl Inbox {
     /// Tells the shard that a publish of one of its connections failed.
     pub fn push_failure(&self, connection: ConnectionId, error: PublishError) {
         self.append([Notice::PublishFailed(connection, error)], 0);
+    }
+
+    /// Tells the shard how the publish command `id` of one of its connections ended.
+    pub fn push_answer(&self, connection: ConnectionId, id: u32, outcome: PublishOutcome) {
+        self.append([Notice::PublishAnswered(connection, id, outcome)], 0);
     }
 
     /// Tells the shard to end one of its connections after everything that is in the inbox now.

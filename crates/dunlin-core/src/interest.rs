@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use crate::{
     channel::ChannelName,
-    error::{BrokerLost, PublishError},
+    error::{BrokerLost, PublishError, PublishOutcome},
     ids::{ConnectionId, ShardId},
     inbox::Inbox,
     limits::LINGER,
@@ -198,6 +198,11 @@ impl Interest {
     /// Tells a connection's shard that its publish failed.
     pub fn publish_failed(&self, connection: ConnectionId, error: PublishError) {
         self.inboxes[connection.shard.place()].push_failure(connection, error);
+    }
+
+    /// Tells a connection's shard how its publish command `id` ended.
+    pub fn publish_answered(&self, connection: ConnectionId, id: u32, outcome: PublishOutcome) {
+        self.inboxes[connection.shard.place()].push_answer(connection, id, outcome);
     }
 
     /// Whether every inbox can take more.

@@ -19,11 +19,15 @@ pub mod channel;
 
 pub mod namespace;
 
+pub mod position;
+
 pub mod publication;
 
 pub mod filter;
 
 pub mod error;
+
+pub mod command;
 
 pub mod rights;
 
@@ -40,6 +44,8 @@ pub mod interest;
 pub mod broker;
 
 pub mod presence;
+
+pub mod event;
 
 pub mod hub;
 

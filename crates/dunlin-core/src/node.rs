@@ -4,25 +4,66 @@
 use std::{sync::Arc, time::Instant};
 
 use crate::{
-    broker::{BrokerStatus, ReplyTo, SharedBroker},
+    broker::{BrokerStatus, History, HistoryQuery, Publish, ReplyTo, SharedBroker},
     channel::ChannelName,
-    error::BrokerLost,
+    error::{BrokerLost, HistoryError},
     ids::{ConnectionId, ShardId},
     interest::{Interest, Wish},
-    publication::Publication,
+    namespace::{Namespaces, Retention},
+    presence::{PresenceStore, SharedPresence},
 };
 
 /// One running process as its shards and its front see it.
 pub struct Node {
     interest: Arc<Interest>,
     broker: SharedBroker,
+    presence: SharedPresence,
+    namespaces: Arc<Namespaces>,
 }
 
 impl Node {
     /// A node that delivers through `interest` what `broker` returns.
     #[must_use]
-    pub fn new(interest: Arc<Interest>, broker: SharedBroker) -> Self {
-        Self { interest, broker }
+    pub fn new(
+        interest: Arc<Interest>,
+        broker: SharedBroker,
+        presence: SharedPresence,
+        namespaces: Arc<Namespaces>,
+    ) -> Self {
+        Self { interest, broker, presence, namespaces }
+    }
+
+    /// The options of every channel there can be.
+    #[must_use]
+    pub fn namespaces(&self) -> &Namespaces {
+        &self.namespaces
+    }
+
+    /// Who is in which channel, on all nodes.
+    #[must_use]
+    pub fn presence(&self) -> &dyn PresenceStore {
+        &*self.presence
+    }
+
+    /// A part of what is kept of `channel`.
+    ///
+    /// # Errors
+    /// [`HistoryError`].
+    pub async fn history(
+        &self,
+        channel: &ChannelName,
+        query: HistoryQuery,
+        retention: Retention,
+    ) -> Result<History, HistoryError> {
+        self.broker.history(channel, query, retention).await
+    }
+
+    /// Forgets what was published in `channel`; its position stays.
+    ///
+    /// # Errors
+    /// [`BrokerLost`] when it may not have happened.
+    pub async fn remove_history(&self, channel: &ChannelName) -> Result<(), BrokerLost> {
+        self.broker.remove_history(channel).await
     }
 
     /// Asks for `channel` on behalf of `shard`, whose hub must know the subscriber already.
@@ -46,14 +87,14 @@ impl Node {
 
     /// Publishes; the broker returns it to every subscriber's node, this one too. Await
     /// [`Node::publish_room`] first.
-    pub fn publish(&self, publication: Publication, reply: ReplyTo) {
-        self.broker.publish(publication, reply);
+    pub fn publish(&self, publish: Publish, reply: ReplyTo) {
+        self.broker.publish(publish, reply);
     }
 
     /// Publishes what a connection sent together, in its order, and leaves the vector empty. Await
     /// [`Node::publish_room`] first.
-    pub fn publish_all(&self, publications: &mut Vec<Publication>, publisher: ConnectionId) {
-        self.broker.publish_all(publications, publisher);
+    pub fn publish_all(&self, publishes: &mut Vec<Publish>, publisher: ConnectionId) {
+        self.broker.publish_all(publishes, publisher);
     }
 
     /// Whether a publisher may go on now.

@@ -1,36 +1,83 @@
 //! Publications: a message in a channel, and the wire frames it is delivered as.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{Arc, OnceLock},
 };
 
 use bytes::Bytes;
 
-use crate::channel::ChannelName;
+use crate::{channel::ChannelName, position::Position};
 
-/// Whether a payload is text (valid UTF-8) or arbitrary bytes. It is delivered as it was published.
+/// What a publication brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Valid UTF-8.
+    /// A payload that is valid UTF-8.
     Text,
-    /// Any bytes.
+    /// A payload of any bytes.
     Binary,
+    /// No payload: the client in its details joined the channel.
+    Join,
+    /// No payload: the client in its details left the channel.
+    Leave,
 }
 
 /// How a publication looks on the wire to a group of subscribers; all of a group share the same
 /// bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Format {
-    /// The plain dialect: the payload in one WebSocket frame.
+pub struct Format {
+    /// The dialect they speak.
+    pub dialect: Dialect,
+    /// Whether they negotiated permessage-deflate.
+    pub is_deflated: bool,
+}
+
+/// Which protocol a client speaks, as far as publications look different.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// The payload in one WebSocket message.
     Plain,
-    /// The plain dialect for connections that negotiated permessage-deflate.
-    PlainDeflated,
+    /// A push of the Centrifuge protocol.
+    Centrifuge(PushFormat),
+}
+
+/// How pushes of the Centrifuge protocol look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PushFormat {
+    /// How they are written.
+    pub encoding: Encoding,
+    /// The number that stands for the channel's name, where the subscriber agreed to one.
+    pub number: Option<u32>,
+    /// Whether payloads are sent as differences.
+    pub delta: Delta,
+}
+
+/// How the Centrifuge protocol is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// JSON texts.
+    Json,
+    /// Protobuf messages.
+    Protobuf,
+}
+
+/// Whether a subscriber agreed to differences between publications.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Delta {
+    /// It did not.
+    Off,
+    /// It did, and does not have the publication before: it gets the whole.
+    Full,
+    /// It did, and has the publication before: it gets the difference where that is smaller.
+    Fossil,
 }
 
 impl Format {
-    /// All formats; a publication has one slot for each.
-    pub const ALL: [Self; 2] = [Self::Plain, Self::PlainDeflated];
+    /// The plain dialect without compression.
+    pub const PLAIN: Self = Self { dialect: Dialect::Plain, is_deflated: false };
+    /// The plain dialect for connections that negotiated permessage-deflate.
+    pub const PLAIN_DEFLATED: Self = Self { dialect: Dialect::Plain, is_deflated: true };
 }
 
 /// Who published, came or left.
@@ -46,12 +93,25 @@ pub struct ClientInfo {
     pub chan_info: Option<Bytes>,
 }
 
+/// What is known of a publication beside its payload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Details {
+    /// The client that published, joined or left; none for publications of the application.
+    pub info: Option<ClientInfo>,
+    /// What subscribers may filter by.
+    pub tags: BTreeMap<String, String>,
+    /// Whether it may be sent as the difference to the publication before it.
+    pub allows_delta: bool,
+}
+
 /// A message in a channel, shared by everyone it is delivered to on this node.
 pub struct Publication {
     channel: ChannelName,
     kind: Kind,
     payload: Payload,
-    frames: [OnceLock<Bytes>; Format::ALL.len()],
+    position: Option<Position>,
+    details: Option<Box<Details>>,
+    frames: OnceLock<Box<Frame>>,
 }
 
 /// Where the payload is.
@@ -59,18 +119,24 @@ enum Payload {
     /// By itself.
     Alone(Bytes),
     /// At the end of the plain frame, from this byte on: one buffer and no copy serve both.
-    InPlainFrame(usize),
+    InPlainFrame(Bytes, usize),
+}
+
+/// A list that only grows: a publication is rarely wanted in more than one or two formats.
+struct Frame {
+    format: Format,
+    bytes: Bytes,
+    next: OnceLock<Box<Self>>,
 }
 
 impl Publication {
     /// A publication of `data`, without any frame yet.
     #[must_use]
     pub fn new(channel: ChannelName, kind: Kind, data: Bytes) -> Self {
-        let frames = [const { OnceLock::new() }; Format::ALL.len()];
-        Self { channel, kind, payload: Payload::Alone(data), frames }
+        Self::with_payload(channel, kind, Payload::Alone(data))
     }
 
-    /// A publication whose frame in [`Format::Plain`] is made already and ends with its payload,
+    /// A publication whose frame in [`Format::PLAIN`] is made already and ends with its payload,
     /// from byte `payload_start` on.
     #[must_use]
     pub fn with_plain_frame(
@@ -79,9 +145,25 @@ impl Publication {
         frame: Bytes,
         payload_start: usize,
     ) -> Self {
-        let mut frames = [const { OnceLock::new() }; Format::ALL.len()];
-        frames[Format::Plain as usize] = OnceLock::from(frame);
-        Self { channel, kind, payload: Payload::InPlainFrame(payload_start), frames }
+        Self::with_payload(channel, kind, Payload::InPlainFrame(frame, payload_start))
+    }
+
+    fn with_payload(channel: ChannelName, kind: Kind, payload: Payload) -> Self {
+        Self { channel, kind, payload, position: None, details: None, frames: OnceLock::new() }
+    }
+
+    /// The same with what is known beside the payload.
+    #[must_use]
+    pub fn with_details(mut self, details: Details) -> Self {
+        self.details = (details != Details::default()).then(|| Box::new(details));
+        self
+    }
+
+    /// The same at its place in the channel's stream, which the broker assigns.
+    #[must_use]
+    pub fn at(mut self, position: Position) -> Self {
+        self.position = Some(position);
+        self
     }
 
     /// The channel it is published to.
@@ -90,10 +172,22 @@ impl Publication {
         &self.channel
     }
 
-    /// Whether the payload is text or binary.
+    /// What it brings.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// Its place in the channel's stream; none when the channel keeps nothing of it.
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        self.position
+    }
+
+    /// What is known of it beside its payload.
+    #[must_use]
+    pub fn details(&self) -> Option<&Details> {
+        self.details.as_deref()
     }
 
     /// The payload, byte for byte as it was published.
@@ -101,17 +195,28 @@ impl Publication {
     pub fn data(&self) -> &[u8] {
         match &self.payload {
             Payload::Alone(data) => data,
-            Payload::InPlainFrame(start) => {
-                let frame = self.frames[Format::Plain as usize].get();
-                frame.map_or(&[], |frame| &frame[*start..])
-            }
+            Payload::InPlainFrame(frame, start) => &frame[*start..],
         }
     }
 
     /// The wire frame in `format`: encoded by whoever asks first, shared by all others on this
     /// node.
-    pub fn frame(&self, format: Format, encode: impl FnOnce(&Self) -> Bytes) -> &Bytes {
-        self.frames[format as usize].get_or_init(|| encode(self))
+    pub fn frame(&self, format: Format, encode: impl Fn(&Self) -> Bytes) -> &Bytes {
+        if let Payload::InPlainFrame(frame, _) = &self.payload
+            && format == Format::PLAIN
+        {
+            return frame;
+        }
+        let mut slot = &self.frames;
+        loop {
+            let frame = slot.get_or_init(|| {
+                Box::new(Frame { format, bytes: encode(self), next: OnceLock::new() })
+            });
+            if frame.format == format {
+                return &frame.bytes;
+            }
+            slot = &frame.next;
+        }
     }
 }
 
@@ -122,6 +227,7 @@ impl fmt::Debug for Publication {
             .field("channel", &self.channel)
             .field("kind", &self.kind)
             .field("bytes", &self.data().len())
+            .field("position", &self.position)
             .finish_non_exhaustive()
     }
 }
@@ -134,10 +240,10 @@ mod tests {
     fn a_frame_is_encoded_once_per_format() {
         let channel = ChannelName::new("c").unwrap();
         let publication = Publication::new(channel, Kind::Text, Bytes::from_static(b"hi"));
-        let first = publication.frame(Format::Plain, |p| Bytes::copy_from_slice(p.data())).clone();
-        let again = publication.frame(Format::Plain, |_| unreachable!("encoded already"));
+        let first = publication.frame(Format::PLAIN, |p| Bytes::copy_from_slice(p.data())).clone();
+        let again = publication.frame(Format::PLAIN, |_| unreachable!("encoded already"));
         assert_eq!(first, again);
-        let other = publication.frame(Format::PlainDeflated, |_| Bytes::from_static(b"z"));
+        let other = publication.frame(Format::PLAIN_DEFLATED, |_| Bytes::from_static(b"z"));
         assert_eq!(&other[..], b"z");
     }
 
@@ -147,7 +253,7 @@ mod tests {
         let frame = Bytes::from_static(b"\x81\x02hi");
         let publication = Publication::with_plain_frame(channel, Kind::Text, frame, 2);
         assert_eq!(publication.data(), b"hi");
-        let frame = publication.frame(Format::Plain, |_| unreachable!("made already"));
+        let frame = publication.frame(Format::PLAIN, |_| unreachable!("made already"));
         assert_eq!(&frame[..], b"\x81\x02hi");
     }
 }

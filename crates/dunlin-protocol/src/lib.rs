@@ -5,3 +5,7 @@
 pub mod fossil;
 
 pub mod plain;
+
+pub mod centrifuge;
+
+pub mod encoder;

@@ -2,12 +2,15 @@
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use dunlin_core::{
-    broker::{Broker, BrokerStatus, ReplyTo},
+    broker::{Broker, BrokerStatus, History, HistoryQuery, Publish, Recovery, ReplyTo},
     channel::ChannelName,
+    error::{BrokerLost, HistoryError},
     ids::ConnectionId,
     interest::{Acknowledgement, Interest},
-    publication::Publication,
+    namespace::Retention,
+    position::Position,
 };
 use parking_lot::Mutex;
 use tokio::{
@@ -156,6 +159,7 @@ impl Drop for RedisBroker {
     }
 }
 
+#[async_trait]
 impl Broker for RedisBroker {
     fn subscribe(&self, channel: &ChannelName) -> Acknowledgement {
         self.orders.push(Verb::Subscribe, channel.clone());
@@ -166,13 +170,13 @@ impl Broker for RedisBroker {
         self.orders.push(Verb::Unsubscribe, channel.clone());
     }
 
-    fn publish(&self, publication: Publication, reply: ReplyTo) {
-        self.queue.push([(publication, reply)]);
+    fn publish(&self, publish: Publish, reply: ReplyTo) {
+        self.queue.push([(publish, reply)]);
     }
 
-    fn publish_all(&self, publications: &mut Vec<Publication>, publisher: ConnectionId) {
-        let all = publications.drain(..);
-        self.queue.push(all.map(|publication| (publication, ReplyTo::Connection(publisher))));
+    fn publish_all(&self, publishes: &mut Vec<Publish>, publisher: ConnectionId) {
+        let all = publishes.drain(..);
+        self.queue.push(all.map(|publish| (publish, ReplyTo::Connection(publisher))));
     }
 
     fn has_room(&self) -> bool {
@@ -185,6 +189,29 @@ impl Broker for RedisBroker {
 
     fn status(&self) -> BrokerStatus {
         self.metrics.health.status()
+    }
+
+    async fn history(
+        &self,
+        _channel: &ChannelName,
+        _query: HistoryQuery,
+        _retention: Retention,
+    ) -> Result<History, HistoryError> {
+        Err(BrokerLost.into())
+    }
+
+    async fn recover(
+        &self,
+        _channel: &ChannelName,
+        _since: Position,
+        _limit: usize,
+        _retention: Retention,
+    ) -> Result<Recovery, BrokerLost> {
+        Err(BrokerLost)
+    }
+
+    async fn remove_history(&self, _channel: &ChannelName) -> Result<(), BrokerLost> {
+        Err(BrokerLost)
     }
 }
 

@@ -12,7 +12,7 @@ use dunlin_core::publication::Kind;
 /// What to write before a payload of this kind.
 pub fn prelude(kind: Kind) -> &'static [u8] {
     match kind {
-        Kind::Text => b"",
+        Kind::Text | Kind::Join | Kind::Leave => b"",
         Kind::Binary => &[MAGIC, VERSION << 4 | BINARY, 0],
     }
 }

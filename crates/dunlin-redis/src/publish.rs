@@ -3,7 +3,11 @@
 
 use std::{collections::VecDeque, future::pending, mem, sync::Arc, time::Duration};
 
-use dunlin_core::{broker::ReplyTo, error::PublishError, interest::Interest};
+use dunlin_core::{
+    broker::ReplyTo,
+    error::{PublishError, PublishOutcome},
+    interest::Interest,
+};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -153,7 +157,8 @@ impl PublishLink {
         self.queue.take(&mut self.batch, BATCH_PUBLISHES, BATCH_BYTES);
         connection.expect(self.batch.len());
         let out = &mut connection.out;
-        for Waiting { publication, reply, .. } in self.batch.drain(..) {
+        for Waiting { publish, reply, .. } in self.batch.drain(..) {
+            let publication = publish.publication;
             out.extend_from_slice(b"*3\r\n$7\r\nPUBLISH\r\n");
             command::write_argument(out, &self.keys.channel_parts(publication.channel()));
             let prelude = envelope::prelude(publication.kind());
@@ -246,10 +251,10 @@ impl InFlight {
     /// publishes is a subscriber of its channel on this node, so nobody means: Redis has lost this
     /// node's subscriptions and the node has not noticed yet. Nobody got it, and its publisher is
     /// told. Other callers may well publish to nobody.
-    fn outcome(&self, receivers: i64) -> Result<(), PublishError> {
+    fn outcome(&self, receivers: i64) -> PublishOutcome {
         match self.replies.front() {
             Some((ReplyTo::Connection(_), _)) if receivers == 0 => Err(PublishError::Refused),
-            _ => Ok(()),
+            _ => Ok(None),
         }
     }
 
@@ -264,10 +269,10 @@ impl InFlight {
     }
 
     /// Answers the oldest; false when there is none.
-    fn answer(&mut self, outcome: Result<(), PublishError>) -> bool {
+    fn answer(&mut self, outcome: PublishOutcome) -> bool {
         let Some((reply, _)) = self.replies.pop_front() else { return false };
         match outcome {
-            Ok(()) => self.metrics.publishes_accepted.inc(),
+            Ok(_) => self.metrics.publishes_accepted.inc(),
             Err(PublishError::Unknown) => self.metrics.publishes_unknown.inc(),
             Err(PublishError::Refused) => self.metrics.publishes_refused.inc(),
             Err(PublishError::Rejected) => self.metrics.publishes_rejected.inc(),

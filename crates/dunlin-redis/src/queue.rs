@@ -11,7 +11,9 @@ use std::{
 };
 
 use dunlin_core::{
-    broker::ReplyTo, error::PublishError, interest::Interest, publication::Publication,
+    broker::{Publish, ReplyTo},
+    error::PublishError,
+    interest::Interest,
 };
 use parking_lot::Mutex;
 use tokio::{
@@ -59,14 +61,15 @@ struct State {
 
 /// One publish that waits.
 pub(crate) struct Waiting {
-    pub(crate) publication: Publication,
+    pub(crate) publish: Publish,
     pub(crate) reply: ReplyTo,
     since: Instant,
 }
 
 impl Waiting {
     fn bytes(&self) -> usize {
-        self.publication.data().len() + self.publication.channel().as_str().len()
+        let publication = &self.publish.publication;
+        publication.data().len() + publication.channel().as_str().len()
     }
 }
 
@@ -100,13 +103,13 @@ impl Queue {
     /// flow whoever brings them awaits [`Queue::room`], and brings at most one read too many. The
     /// link is woken once, when all of them are there: what a client sent together goes to Redis
     /// together.
-    pub(crate) fn push(&self, publishes: impl IntoIterator<Item = (Publication, ReplyTo)>) {
+    pub(crate) fn push(&self, publishes: impl IntoIterator<Item = (Publish, ReplyTo)>) {
         let since = Instant::now();
         let mut refused = Vec::new();
         let mut state = self.state.lock();
         let was_empty = state.waiting.is_empty();
-        for (publication, reply) in publishes {
-            let waiting = Waiting { publication, reply, since };
+        for (publish, reply) in publishes {
+            let waiting = Waiting { publish, reply, since };
             let bytes = state.bytes + waiting.bytes();
             // Alone in the room, one publish may exceed the bound: any message must pass.
             let is_full = state.waiting.len() >= self.bounds.publishes

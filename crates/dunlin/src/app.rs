@@ -20,6 +20,7 @@ use dunlin_core::{
     limits::{Limits, SUBSCRIBE_WAIT},
     metrics::{Ledger, Metrics},
     node::Node,
+    presence::memory::MemoryPresence,
 };
 use prometheus_client::registry::Registry;
 use tokio::{
@@ -75,7 +76,9 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let node = Arc::new(Node::new(interest, broker.share()));
+    let namespaces = Arc::new(config.channel.namespaces());
+    let presence = Arc::new(MemoryPresence::default());
+    let node = Arc::new(Node::new(interest, broker.share(), presence, namespaces));
 
     let ledgers: Vec<_> = inboxes.iter().map(|_| Arc::new(Ledger::default())).collect();
     let metrics = Metrics::register(&mut registry, ledgers.clone(), {
@@ -105,7 +108,6 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
         metrics: metrics.clone(),
         registry,
         default_channel: ChannelName::plain(&config.plain.default_channel)?,
-        namespaces: Arc::new(config.channel.namespaces()),
         compression: config.ws.compression,
         places: Places::new(seats_max),
         next_shard: AtomicUsize::new(0),

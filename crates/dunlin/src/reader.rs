@@ -4,9 +4,7 @@
 use std::{io::ErrorKind, rc::Rc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use dunlin_core::{
-    error::Disconnect, limits::TokenBucket, publication::Publication, rights::PlainRight,
-};
+use dunlin_core::{broker::Publish, error::Disconnect, limits::TokenBucket, rights::PlainRight};
 use dunlin_protocol::plain;
 use dunlin_ws::{CloseCode, Compression, Decoder, Event, ProtocolError};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -194,21 +192,21 @@ impl Reader {
         connection: &Rc<Connection>,
         bytes: &mut [u8],
     ) -> Result<usize, End> {
-        let mut publications = shard.publications();
+        let mut publishes = shard.publishes();
         // What a reader that panicked left is nobody's.
-        publications.clear();
-        let outcome = self.decode_into(&mut publications, shard, connection, bytes);
-        let messages = publications.len();
+        publishes.clear();
+        let outcome = self.decode_into(&mut publishes, shard, connection, bytes);
+        let messages = publishes.len();
         if messages > 0 {
             shard.tally().published(messages);
-            shard.node().publish_all(&mut publications, connection.id());
+            shard.node().publish_all(&mut publishes, connection.id());
         }
         outcome.map(|()| messages)
     }
 
     fn decode_into(
         &mut self,
-        publications: &mut Vec<Publication>,
+        publishes: &mut Vec<Publish>,
         shard: &Rc<Shard>,
         connection: &Rc<Connection>,
         mut bytes: &mut [u8],
@@ -222,7 +220,8 @@ impl Reader {
                     return Err(Disconnect::NotAllowed.into());
                 }
                 Event::Message { kind, payload } => {
-                    publications.push(plain::publication(connection.channel(), kind, payload));
+                    let publication = plain::publication(connection.channel(), kind, payload);
+                    publishes.push(publication.into());
                 }
                 Event::Ping(payload) => {
                     self.take_control_token(shard)?;

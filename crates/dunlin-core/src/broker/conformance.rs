@@ -90,7 +90,7 @@ impl Flock {
                     let data = Bytes::from(format!("{publisher} {sequence}"));
                     let (reply, outcome) = oneshot::channel();
                     let publication = Publication::new(channel.clone(), Kind::Text, data);
-                    broker.publish(publication, ReplyTo::Caller(reply));
+                    broker.publish(publication.into(), ReplyTo::Caller(reply));
                     if sequence % 50 == 49 {
                         outcome.await.expect("every publish is answered").expect("it happens");
                     }
@@ -117,7 +117,7 @@ impl Flock {
         self.join(&right, 1).await;
         let publication = |number: usize| {
             let channel = if number % 5 < 3 { &left } else { &right };
-            Publication::new(channel.clone(), Kind::Text, Bytes::from(number.to_string()))
+            Publication::new(channel.clone(), Kind::Text, Bytes::from(number.to_string())).into()
         };
         let mut publications: Vec<_> = (0..500).map(publication).collect();
         let publisher = ConnectionId { shard: ShardId::new(0), slot: 0, generation: 0 };
@@ -152,7 +152,7 @@ impl Flock {
     async fn publish(&self, channel: &ChannelName, kind: Kind, data: &[u8]) {
         let (reply, outcome) = oneshot::channel();
         let publication = Publication::new(channel.clone(), kind, Bytes::copy_from_slice(data));
-        self.broker.publish(publication, ReplyTo::Caller(reply));
+        self.broker.publish(publication.into(), ReplyTo::Caller(reply));
         outcome.await.expect("every publish is answered").expect("it happens");
     }
 
@@ -164,7 +164,7 @@ impl Flock {
             self.inboxes[shard].take(&mut turn);
             received.extend(turn.into_iter().filter_map(|notice| match notice {
                 Notice::Publication(publication) => Some(publication),
-                Notice::PublishFailed(..) | Notice::End(..) => None,
+                Notice::PublishFailed(..) | Notice::PublishAnswered(..) | Notice::End(..) => None,
             }));
         }
         assert_eq!(received.len(), count, "nothing is delivered twice");

@@ -1,31 +1,40 @@
-//! The broker: what carries publications between nodes. The contract every implementation keeps:
+//! The broker: what carries publications between nodes and keeps their history. The contract every
+//! implementation keeps:
 //!
-//! 1. All calls return at once; work happens behind them. Answers come through [`Interest`] and
+//! 1. A publish returns at once; work happens behind it. Answers come through [`Interest`] and
 //!    [`ReplyTo`].
 //! 2. A subscription stands once it is acknowledged; whatever anyone publishes after that is
 //!    delivered.
 //! 3. Within a channel, every node's [`Interest::deliver`] sees the same order; publishes of one
 //!    caller keep theirs.
 //! 4. Every [`ReplyTo`] is answered exactly once: the publish happened, did not, or is
-//!    [`PublishError::Unknown`].
+//!    [`PublishError::Unknown`](crate::error::PublishError::Unknown). With a [`Retention`] what is unknown is asked about before it is
+//!    repeated, so that it appears once.
 //! 5. A publication comes back through `deliver` or not at all: never a local-only delivery.
 //! 6. Lost means: [`Interest::lose`] was called, `status` says so, publishes wait within a bound
 //!    and are then refused.
+//! 7. A publication with a [`Retention`] gets the next offset, is kept and delivered as one step.
+//!    What is answered as published is in the history of whoever asks later, until it is over its
+//!    size or time.
+//! 8. [`Broker::recover`] says [`Recovery::Whole`] only if nothing between the position and `top`
+//!    is missing. An epoch whose past is lost never comes back.
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
-
 pub mod memory;
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
+use async_trait::async_trait;
 use tokio::sync::oneshot;
 
 use crate::{
     channel::ChannelName,
-    error::PublishError,
+    error::{BrokerLost, HistoryError, PublishOutcome},
     ids::ConnectionId,
     interest::{Acknowledgement, Interest},
+    namespace::Retention,
+    position::{Epoch, Position},
     publication::Publication,
 };
 
@@ -39,6 +48,7 @@ pub enum BrokerStatus {
 }
 
 /// What carries publications between nodes. See the module's text for the contract.
+#[async_trait]
 pub trait Broker: Send + Sync {
     /// Orders delivery of `channel` to this node. Idempotent.
     fn subscribe(&self, channel: &ChannelName) -> Acknowledgement;
@@ -48,11 +58,11 @@ pub trait Broker: Send + Sync {
 
     /// Publishes; `reply` learns the outcome. Await [`Broker::room`] first when
     /// [`Broker::has_room`] says no.
-    fn publish(&self, publication: Publication, reply: ReplyTo);
+    fn publish(&self, publish: Publish, reply: ReplyTo);
 
     /// Publishes all of them in their order and leaves the vector empty; `publisher` learns of
     /// those that failed. What a client sent together stays together on its way.
-    fn publish_all(&self, publications: &mut Vec<Publication>, publisher: ConnectionId);
+    fn publish_all(&self, publishes: &mut Vec<Publish>, publisher: ConnectionId);
 
     /// Whether more may be published now without piling up.
     fn has_room(&self) -> bool;
@@ -63,6 +73,117 @@ pub trait Broker: Send + Sync {
 
     /// Whether the broker can carry publications now; cheap.
     fn status(&self) -> BrokerStatus;
+
+    /// A part of what is kept of `channel`, and its newest position. A channel that was never
+    /// published to has a position too: before its first publication.
+    ///
+    /// # Errors
+    /// [`HistoryError`].
+    async fn history(
+        &self,
+        channel: &ChannelName,
+        query: HistoryQuery,
+        retention: Retention,
+    ) -> Result<History, HistoryError>;
+
+    /// All publications behind `since`, or none and the position when there are more than `limit`
+    /// or they are not all there.
+    ///
+    /// # Errors
+    /// [`BrokerLost`].
+    async fn recover(
+        &self,
+        channel: &ChannelName,
+        since: Position,
+        limit: usize,
+        retention: Retention,
+    ) -> Result<Recovery, BrokerLost>;
+
+    /// Forgets all publications of `channel`. Its position stays: nobody's offset comes again.
+    ///
+    /// # Errors
+    /// [`BrokerLost`] when it may not have happened.
+    async fn remove_history(&self, channel: &ChannelName) -> Result<(), BrokerLost>;
+}
+
+/// A publication on its way to the broker.
+#[derive(Debug)]
+pub struct Publish {
+    /// What is published. It has no position yet.
+    pub publication: Publication,
+    /// What is kept of it; none = it is delivered to whoever is there and forgotten.
+    pub retention: Option<Retention>,
+    /// Under which terms; none = under any.
+    pub terms: Option<Box<Terms>>,
+}
+
+/// When a publish does not count.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// A second publish to the channel with this key within five minutes is answered like the first
+    /// and does nothing; empty = none. Counts with and without a retention.
+    pub idempotency_key: String,
+    /// A publish whose version is not above that of an earlier one does nothing, and is answered
+    /// with the channel's position; 0 = none. Counts with a retention only.
+    pub version: u64,
+    /// Versions of another epoch than the last one's start anew.
+    pub version_epoch: String,
+}
+
+impl From<Publication> for Publish {
+    /// To be delivered and forgotten.
+    fn from(publication: Publication) -> Self {
+        Self { publication, retention: None, terms: None }
+    }
+}
+
+/// Which part of a history is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryQuery {
+    /// Behind, or in reverse before, which offset; none = from the oldest, in reverse the newest.
+    pub since: Option<Since>,
+    /// Most publications; 0 = only the position.
+    pub limit: usize,
+    /// The newest first.
+    pub is_reverse: bool,
+}
+
+/// A position whose epoch need not be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Since {
+    /// The offset.
+    pub offset: u64,
+    /// The epoch it has to be of; none = any.
+    pub epoch: Option<Epoch>,
+}
+
+/// A part of a history.
+#[derive(Debug)]
+pub struct History {
+    /// The channel's newest position.
+    pub top: Position,
+    /// The publications, in the order asked for.
+    pub publications: Vec<Arc<Publication>>,
+}
+
+/// What became of a position.
+#[derive(Debug)]
+pub enum Recovery {
+    /// Nothing is missing.
+    Whole {
+        /// Where the publications begin: the position asked about, or an earlier one, when a server
+        /// lost what it had told subscribers and another one went on from there.
+        base: u64,
+        /// The channel's newest position.
+        top: Position,
+        /// Everything behind `base` up to `top`, oldest first.
+        publications: Vec<Arc<Publication>>,
+    },
+    /// Something is missing, or may be.
+    Lost {
+        /// The channel's newest position.
+        top: Position,
+    },
 }
 
 /// Who learns how a publish ended.
@@ -71,17 +192,24 @@ pub trait Broker: Send + Sync {
 pub enum ReplyTo {
     /// A connection of this node, told through its shard's inbox, and of failures only.
     Connection(ConnectionId),
+    /// A command of a connection of this node, told through its shard's inbox.
+    Command(ConnectionId, u32),
     /// A caller that waits.
-    Caller(oneshot::Sender<Result<(), PublishError>>),
+    Caller(oneshot::Sender<PublishOutcome>),
+    /// Nobody.
+    Nobody,
 }
 
 impl ReplyTo {
     /// Answers.
-    pub fn answer(self, interest: &Interest, outcome: Result<(), PublishError>) {
+    pub fn answer(self, interest: &Interest, outcome: PublishOutcome) {
         match (self, outcome) {
-            (Self::Connection(_), Ok(())) => {}
+            (Self::Connection(_), Ok(_)) | (Self::Nobody, _) => {}
             (Self::Connection(connection), Err(error)) => {
-                interest.publish_failed(connection, error)
+                interest.publish_failed(connection, error);
+            }
+            (Self::Command(connection, id), outcome) => {
+                interest.publish_answered(connection, id, outcome);
             }
             (Self::Caller(caller), outcome) => {
                 // A caller that went away no longer wants to know.

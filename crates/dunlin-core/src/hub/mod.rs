@@ -3,13 +3,17 @@
 
 mod turn;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use foldhash::quality::RandomState;
 use slab::Slab;
 
 pub use self::turn::{Run, Turn};
-use crate::{channel::ChannelName, publication::Format};
+use crate::{
+    channel::ChannelName,
+    filter::TagsFilter,
+    publication::{Delta, Dialect, Encoding, Format, Kind, Publication, PushFormat},
+};
 
 /// Who is subscribed to what on one shard. Connections are known by their slot only.
 #[derive(Debug, Default)]
@@ -40,21 +44,88 @@ pub struct Subscriber {
     subscription: SubscriptionId,
 }
 
+/// How a subscriber is served: what it gets of a run, and in which format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manner {
+    /// The frames it reads.
+    pub format: Format,
+    /// Whether it is told who comes and goes.
+    pub hears_joins: bool,
+    /// Which publications it wants; none = all.
+    pub filter: Option<Arc<TagsFilter>>,
+}
+
+impl Manner {
+    /// Everything in one format, and nothing of who comes and goes.
+    #[must_use]
+    pub fn all(format: Format) -> Self {
+        Self { format, hears_joins: false, filter: None }
+    }
+
+    /// Whether a subscriber that is served so gets `publication`.
+    #[must_use]
+    pub fn wants(&self, publication: &Publication) -> bool {
+        let can_read = match (publication.kind(), self.format.dialect) {
+            (Kind::Join | Kind::Leave, _) => return self.hears_joins,
+            (Kind::Text, _) | (Kind::Binary, Dialect::Plain) => true,
+            (Kind::Binary, Dialect::Centrifuge(push)) => push.encoding == Encoding::Protobuf,
+        };
+        let tag = |key: &str| {
+            let tag = publication.details().and_then(|details| details.tags.get(key));
+            tag.map(String::as_str)
+        };
+        can_read && self.filter.as_ref().is_none_or(|filter| filter.matches(tag))
+    }
+
+    /// The manner of those that have had a publication, where that makes a difference.
+    fn from_then_on(&self) -> Option<Self> {
+        let Dialect::Centrifuge(push) = self.format.dialect else { return None };
+        let dialect = Dialect::Centrifuge(PushFormat { delta: Delta::Fossil, ..push });
+        let format = Format { dialect, ..self.format };
+        (push.delta == Delta::Full).then(|| Self { format, ..self.clone() })
+    }
+}
+
 #[derive(Debug)]
 struct Channel {
     name: ChannelName,
     generation: u64,
-    /// Subscribers by the format they are served in.
-    groups: [Vec<Subscriber>; Format::ALL.len()],
+    /// Subscribers by how they are served. An empty group is a place for the next one.
+    groups: Vec<Group>,
+    /// The last publication with a payload, while there are subscribers who want differences.
+    last: Option<Arc<Publication>>,
     /// Where the turn that is being gathered keeps this channel's run.
     run: turn::RunMark,
 }
 
 #[derive(Debug)]
+struct Group {
+    manner: Manner,
+    subscribers: Vec<Subscriber>,
+}
+
+#[derive(Debug)]
 struct Subscription {
     channel: u32,
-    format: Format,
+    group: u32,
     position: u32,
+}
+
+impl Channel {
+    /// The group that is served in this manner; a new one, in the first free place, if there is
+    /// none.
+    fn group(&mut self, manner: &Manner) -> usize {
+        if let Some(group) = self.groups.iter().position(|group| group.manner == *manner) {
+            return group;
+        }
+        let new = Group { manner: manner.clone(), subscribers: Vec::new() };
+        if let Some(free) = self.groups.iter().position(|group| group.subscribers.is_empty()) {
+            self.groups[free] = new;
+            return free;
+        }
+        self.groups.push(new);
+        self.groups.len() - 1
+    }
 }
 
 /// Whether a subscriber is alone in its channel on this shard.
@@ -71,17 +142,19 @@ impl Hub {
     pub fn subscribe(
         &mut self,
         name: &ChannelName,
-        format: Format,
+        manner: &Manner,
         connection: u32,
     ) -> (SubscriptionId, Company) {
         let channel = self.by_name.get(name).copied();
         let company = if channel.is_some() { Company::Others } else { Company::Alone };
         let channel = channel.unwrap_or_else(|| self.add_channel(name));
-        let group = &mut self.channels[channel as usize].groups[format as usize];
-        let position = index(group.len());
-        let subscription = Subscription { channel, format, position };
+        let channel_at = &mut self.channels[channel as usize];
+        let group = channel_at.group(manner);
+        let subscribers = &mut channel_at.groups[group].subscribers;
+        let position = index(subscribers.len());
+        let subscription = Subscription { channel, group: index(group), position };
         let id = SubscriptionId(index(self.subscriptions.insert(subscription)));
-        group.push(Subscriber { connection, subscription: id });
+        subscribers.push(Subscriber { connection, subscription: id });
         (id, company)
     }
 
@@ -101,15 +174,15 @@ impl Hub {
     /// # Panics
     /// When `id` has ended before: its owner must forget it.
     pub fn unsubscribe(&mut self, id: SubscriptionId) -> (ChannelName, Company) {
-        let Subscription { channel: slot, format, position } =
+        let Subscription { channel: slot, group, position } =
             self.subscriptions.remove(id.0 as usize);
         let channel = &mut self.channels[slot as usize];
-        let group = &mut channel.groups[format as usize];
-        group.swap_remove(position as usize);
-        if let Some(moved) = group.get(position as usize) {
+        let subscribers = &mut channel.groups[group as usize].subscribers;
+        subscribers.swap_remove(position as usize);
+        if let Some(moved) = subscribers.get(position as usize) {
             self.subscriptions[moved.subscription.0 as usize].position = position;
         }
-        if channel.groups.iter().all(Vec::is_empty) {
+        if channel.groups.iter().all(|group| group.subscribers.is_empty()) {
             let channel = self.channels.remove(slot as usize);
             self.by_name.remove(&channel.name);
             (channel.name, Company::Alone)
@@ -129,18 +202,82 @@ impl Hub {
     pub fn subscribers(
         &self,
         channel: ChannelId,
-        format: Format,
+        group: usize,
         before: usize,
         count: usize,
     ) -> (usize, &[Subscriber]) {
-        let found = self.channels.get(channel.slot as usize);
-        let Some(found) = found.filter(|found| found.generation == channel.generation) else {
-            return (0, &[]);
-        };
-        let group = &found.groups[format as usize];
-        let end = before.min(group.len());
+        let group = self.known(channel).and_then(|channel| channel.groups.get(group));
+        let Some(group) = group else { return (0, &[]) };
+        let end = before.min(group.subscribers.len());
         let start = end.saturating_sub(count);
-        (start, &group[start..end])
+        (start, &group.subscribers[start..end])
+    }
+
+    /// How the subscribers of a group are served; groups are counted from 0. None behind the last
+    /// group, and when the channel is gone.
+    #[must_use]
+    pub fn manner(&self, channel: ChannelId, group: usize) -> Option<&Manner> {
+        Some(&self.known(channel)?.groups.get(group)?.manner)
+    }
+
+    /// The publication before a run, for subscribers who want differences.
+    #[must_use]
+    pub fn last(&self, channel: ChannelId) -> Option<Arc<Publication>> {
+        self.known(channel)?.last.clone()
+    }
+
+    /// Notes that a run is delivered: those who had to get a first publication whole can read
+    /// differences from now on.
+    pub fn note_delivered(&mut self, run: &Run) {
+        let slot = run.channel.slot as usize;
+        let is_known = self.known(run.channel).is_some();
+        let has_payload = |publication: &&Arc<Publication>| {
+            matches!(publication.kind(), Kind::Text | Kind::Binary)
+        };
+        let last = run.publications.iter().rev().find(has_payload);
+        let (true, Some(last)) = (is_known, last) else { return };
+        if !self.channels[slot].groups.iter().any(|group| wants_differences(&group.manner)) {
+            return;
+        }
+        self.channels[slot].last = Some(Arc::clone(last));
+        for group in 0..self.channels[slot].groups.len() {
+            let from = &self.channels[slot].groups[group];
+            let had_one = run.publications.iter().any(|publication| from.manner.wants(publication));
+            if let Some(manner) = from.manner.from_then_on().filter(|_| had_one) {
+                self.move_group(slot, group, &manner);
+            }
+        }
+    }
+
+    /// Serves all subscribers of a group in another manner from now on.
+    fn move_group(&mut self, slot: usize, from: usize, manner: &Manner) {
+        let channel = &mut self.channels[slot];
+        let moved = std::mem::take(&mut channel.groups[from].subscribers);
+        let to = channel.group(manner);
+        let subscribers = &mut channel.groups[to].subscribers;
+        for subscriber in moved {
+            let subscription = &mut self.subscriptions[subscriber.subscription.0 as usize];
+            (subscription.group, subscription.position) = (index(to), index(subscribers.len()));
+            subscribers.push(subscriber);
+        }
+    }
+
+    /// Everyone in a channel.
+    pub fn everyone(&self, name: &ChannelName) -> impl Iterator<Item = Subscriber> {
+        let channel = self.by_name.get(name).map(|slot| &self.channels[*slot as usize]);
+        let groups = channel.into_iter().flat_map(|channel| &channel.groups);
+        groups.flat_map(|group| &group.subscribers).copied()
+    }
+
+    /// Whether a channel has subscribers here.
+    #[must_use]
+    pub fn has(&self, name: &ChannelName) -> bool {
+        self.by_name.contains_key(name)
+    }
+
+    fn known(&self, channel: ChannelId) -> Option<&Channel> {
+        let found = self.channels.get(channel.slot as usize);
+        found.filter(|found| found.generation == channel.generation)
     }
 
     /// How many channels have subscribers here.
@@ -160,13 +297,19 @@ impl Hub {
         let channel = Channel {
             name: name.clone(),
             generation: self.generation,
-            groups: Default::default(),
+            groups: Vec::with_capacity(1),
+            last: None,
             run: turn::RunMark::default(),
         };
         let slot = index(self.channels.insert(channel));
         self.by_name.insert(name.clone(), slot);
         slot
     }
+}
+
+fn wants_differences(manner: &Manner) -> bool {
+    let Dialect::Centrifuge(push) = manner.format.dialect else { return false };
+    push.delta != Delta::Off
 }
 
 fn index(place: usize) -> u32 {

@@ -21,7 +21,6 @@ use axum::{
 use dunlin_core::{
     channel::ChannelName,
     metrics::{Metrics, RefusalLabel},
-    namespace::Namespaces,
     node::Node,
 };
 use prometheus_client::registry::Registry;
@@ -36,7 +35,6 @@ pub(crate) struct Front {
     pub(crate) metrics: Metrics,
     pub(crate) registry: Registry,
     pub(crate) default_channel: ChannelName,
-    pub(crate) namespaces: Arc<Namespaces>,
     pub(crate) compression: bool,
     /// Most connections at once, seats that wait for their socket included.
     pub(crate) places: Places,

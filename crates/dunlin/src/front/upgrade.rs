@@ -58,7 +58,7 @@ fn bad_channel(front: &Front) -> Response {
 }
 
 async fn upgrade(front: &Arc<Front>, channel: ChannelName, mut request: Request) -> Response {
-    let right = match rights::plain(&front.namespaces, &channel) {
+    let right = match rights::plain(front.node.namespaces(), &channel) {
         Ok(right) => right,
         Err(error) => return refuse_channel(front, error),
     };

@@ -1,13 +1,13 @@
 //! Delivery: everything in the inbox at once, one run per channel, one write per connection.
 
-use std::{rc::Rc, time::Duration};
+use std::{borrow::Cow, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use dunlin_core::{
     error::Disconnect,
-    hub::{Run, Turn},
+    hub::{ChannelId, Manner, Run, Turn},
     inbox::Notice,
-    publication::Format,
+    publication::Publication,
 };
 use tokio::{task::yield_now, time::Instant};
 
@@ -62,6 +62,7 @@ impl Shard {
                     publication_count += 1;
                     Some(publication)
                 }
+                Notice::PublishAnswered(..) => None,
                 Notice::PublishFailed(connection, error) => {
                     let why = error.into();
                     endings.push((connection, why, close_frame(why)));
@@ -112,39 +113,78 @@ impl FanOut {
     /// Writes a run to every subscriber of its channel, each format encoded at most once.
     async fn deliver(&mut self, shard: &Rc<Shard>, run: &Run, slice: &mut Slice) {
         self.run_number += 1;
-        for format in Format::ALL {
-            let mut before = usize::MAX;
-            let mut frames = None;
-            while before > 0 {
-                before = self.next_slots(shard, run, format, before);
-                if self.slots.is_empty() {
-                    continue;
-                }
-                let frames = frames.get_or_insert_with(|| {
-                    shard.encoder.borrow_mut().run(&run.publications, format)
-                });
-                for &slot in self.slots.iter().rev() {
-                    shard.deliver_to(slot, frames);
-                }
-                shard.tally.delivered(run.publications.len() * self.slots.len());
-                slice.pause(self.slots.len()).await;
+        let base = shard.hub.borrow().last(run.channel);
+        for group in 0.. {
+            let manner = shard.hub.borrow().manner(run.channel, group).cloned();
+            let Some(manner) = manner else { break };
+            let wanted = wanted(run, &manner);
+            if !wanted.is_empty() {
+                let group = Group { channel: run.channel, group, manner };
+                self.deliver_to_group(shard, &group, &wanted, base.as_deref(), slice).await;
             }
+        }
+        shard.hub.borrow_mut().note_delivered(run);
+    }
+
+    async fn deliver_to_group(
+        &mut self,
+        shard: &Rc<Shard>,
+        group: &Group,
+        publications: &[Arc<Publication>],
+        base: Option<&Publication>,
+        slice: &mut Slice,
+    ) {
+        let mut before = usize::MAX;
+        let mut frames = None;
+        while before > 0 {
+            before = self.next_slots(shard, group, before);
+            if self.slots.is_empty() {
+                continue;
+            }
+            let frames = frames
+                .get_or_insert_with(|| shard.encoder.run(publications, group.manner.format, base));
+            for &slot in self.slots.iter().rev() {
+                shard.deliver_to(slot, frames);
+            }
+            shard.tally.delivered(publications.len() * self.slots.len());
+            slice.pause(self.slots.len()).await;
         }
     }
 
     /// Fills `slots` with the subscribers below `before` that have not had this run, and returns
     /// where they start. Looking at all of them before writing to any lets their memory arrive side
     /// by side instead of one after another.
-    fn next_slots(&mut self, shard: &Shard, run: &Run, format: Format, before: usize) -> usize {
+    fn next_slots(&mut self, shard: &Shard, group: &Group, before: usize) -> usize {
+        self.slots.clear();
         let hub = shard.hub.borrow();
+        // In a pause the group may have become another one: nobody of that was here before.
+        if hub.manner(group.channel, group.group) != Some(&group.manner) {
+            return 0;
+        }
         let connections = shard.connections.borrow();
         let is_new = |slot: &u32| {
             let connection = connections.get(*slot as usize);
             connection.is_some_and(|connection| connection.begins_run(self.run_number))
         };
-        let (start, subscribers) = hub.subscribers(run.channel, format, before, WRITES_PER_STEP);
-        self.slots.clear();
+        let (start, subscribers) =
+            hub.subscribers(group.channel, group.group, before, WRITES_PER_STEP);
         self.slots.extend(subscribers.iter().map(|s| s.connection).filter(is_new));
         start
     }
+}
+
+/// A group of subscribers who read the same bytes.
+struct Group {
+    channel: ChannelId,
+    group: usize,
+    manner: Manner,
+}
+
+/// What of a run a group gets: nearly always all of it.
+fn wanted<'a>(run: &'a Run, manner: &Manner) -> Cow<'a, [Arc<Publication>]> {
+    if run.publications.iter().all(|publication| manner.wants(publication)) {
+        return Cow::Borrowed(&run.publications);
+    }
+    let wanted = run.publications.iter().filter(|publication| manner.wants(publication));
+    Cow::Owned(wanted.cloned().collect())
 }

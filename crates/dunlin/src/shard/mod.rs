@@ -18,18 +18,19 @@ use std::{
 
 use bytes::Bytes;
 use dunlin_core::{
+    broker::Publish,
     channel::ChannelName,
     error::{BrokerLost, Disconnect},
-    hub::{Company, Hub},
+    hub::{Company, Hub, Manner},
     ids::{ConnectionId, ShardId},
     inbox::Inbox,
     interest::Wish,
     limits::Limits,
     metrics::{Ledger, Metrics},
     node::Node,
-    publication::{Format, Publication},
+    publication::Format,
 };
-use dunlin_protocol::plain;
+use dunlin_protocol::encoder::Encoder;
 use dunlin_ws::Compression;
 use slab::Slab;
 use tokio::{sync::Notify, time::Instant};
@@ -68,8 +69,8 @@ pub(crate) struct Shard {
     hub: RefCell<Hub>,
     read_buffer: RefCell<Box<[u8]>>,
     decoding: RefCell<dunlin_ws::Context>,
-    publications: RefCell<Vec<Publication>>,
-    encoder: RefCell<plain::Encoder>,
+    publishes: RefCell<Vec<Publish>>,
+    encoder: Encoder,
     tally: Tally,
     /// Whether the node closes its connections: there are no more seats, and who has one already is
     /// closed as soon as it has its socket.
@@ -94,8 +95,8 @@ impl Shard {
             hub: RefCell::default(),
             read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into()),
             decoding: RefCell::new(decoding),
-            publications: RefCell::default(),
-            encoder: RefCell::default(),
+            publishes: RefCell::default(),
+            encoder: Encoder::default(),
             tally: Tally::new(parts.metrics.clone()),
             is_leaving: Cell::new(false),
             removed: Notify::new(),
@@ -130,8 +131,8 @@ impl Shard {
     }
 
     /// Where a reader gathers what one read publishes; empty before and after.
-    pub(crate) fn publications(&self) -> RefMut<'_, Vec<Publication>> {
-        self.publications.borrow_mut()
+    pub(crate) fn publishes(&self) -> RefMut<'_, Vec<Publish>> {
+        self.publishes.borrow_mut()
     }
 
     /// Milliseconds since the shard began; wraps after seven weeks, which a token bucket survives.
@@ -152,11 +153,11 @@ impl Shard {
         let slot = u32::try_from(entry.key()).expect("limits.connections is below 2^32");
         let id = ConnectionId { shard: self.parts.id, slot, generation: self.generation.get() };
         let format = match compression.may_send() {
-            true => Format::PlainDeflated,
-            false => Format::Plain,
+            true => Format::PLAIN_DEFLATED,
+            false => Format::PLAIN,
         };
         let mut hub = self.hub.borrow_mut();
-        let (subscription, _) = hub.subscribe(channel, format, slot);
+        let (subscription, _) = hub.subscribe(channel, &Manner::all(format), slot);
         let channel = hub.channel(subscription).clone();
         let wish = self.parts.node.join(&channel, self.parts.id);
         let connection = Connection::seat(id, channel, compression, place);
