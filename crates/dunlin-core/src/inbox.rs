@@ -13,10 +13,12 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
+    channel::ChannelName,
     error::{Disconnect, PublishError, PublishOutcome},
     ids::ConnectionId,
     limits::Limits,
     publication::Publication,
+    stream::{Snapshot, Turn},
 };
 
 /// One thing a shard is told.
@@ -24,12 +26,29 @@ use crate::{
 pub enum Notice {
     /// Deliver this to its channel's subscribers.
     Publication(Arc<Publication>),
+    /// A subscriber begins here: it gets what comes behind this.
+    Joined(Box<Joined>),
+    /// Positions in this channel count no more.
+    Turned(ChannelName, Turn),
     /// A publish of this connection did not happen, or may not have.
     PublishFailed(ConnectionId, PublishError),
     /// How the publish command of this connection with this number ended.
     PublishAnswered(ConnectionId, u32, PublishOutcome),
     /// End this connection with this close frame, once it has what was published before.
     End(ConnectionId, Disconnect, Bytes),
+}
+
+/// A subscriber at its place in the channel's order.
+#[derive(Clone, Debug)]
+pub struct Joined {
+    /// Whose subscription it is.
+    pub connection: ConnectionId,
+    /// To what.
+    pub channel: ChannelName,
+    /// The node's number for the channel.
+    pub number: u32,
+    /// Where it begins, and with what.
+    pub snapshot: Snapshot,
 }
 
 /// The queue in front of a shard. Pushing never fails and never waits; who pushes awaits
@@ -69,6 +88,16 @@ impl Inbox {
     pub fn push(&self, batch: &[Arc<Publication>]) {
         let bytes = batch.iter().map(|publication| publication.data().len()).sum();
         self.append(batch.iter().cloned().map(Notice::Publication), bytes);
+    }
+
+    /// Tells the shard that a subscriber begins here.
+    pub fn push_joined(&self, joined: Joined) {
+        self.append([Notice::Joined(Box::new(joined))], 0);
+    }
+
+    /// Tells the shard that positions in `channel` count no more.
+    pub fn push_turn(&self, channel: &ChannelName, turn: Turn) {
+        self.append([Notice::Turned(channel.clone(), turn)], 0);
     }
 
     /// Tells the shard that a publish of one of its connections failed.
@@ -146,7 +175,7 @@ mod tests {
     use tokio::task::yield_now;
 
     use super::*;
-    use crate::{channel::ChannelName, limits::tests::small, publication::Kind};
+    use crate::{limits::tests::small, publication::Kind};
 
     fn publication(text: &'static str) -> Arc<Publication> {
         let channel = ChannelName::new("c").unwrap();

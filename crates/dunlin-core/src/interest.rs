@@ -1,30 +1,39 @@
-//! Interest: which shards of this node want which channel, and since when the broker knows.
+//! Interest: which shards of this node want which channel, and since when the broker knows; and the
+//! stream of each such channel that keeps its publications.
 //!
 //! A channel's entry is changed under its partition's lock, and the broker is ordered about under
 //! the same lock: the broker sees subscribe and unsubscribe of one channel in the order in which
 //! they were decided. The same lock makes one order of deliveries: a batch is in every inbox before
-//! the next batch of its channel is in any.
+//! the next batch of its channel is in any. And a subscriber that begins is in the inbox of its
+//! shard at its place in that order: so nobody has to buffer for it.
 
 use std::{
     collections::{HashMap, VecDeque},
     hash::BuildHasher,
     mem,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Instant,
 };
 
 use foldhash::quality::RandomState;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::{
     channel::ChannelName,
     error::{BrokerLost, PublishError, PublishOutcome},
+    history::Recovery,
     ids::{ConnectionId, ShardId},
-    inbox::Inbox,
+    inbox::{Inbox, Joined},
     limits::LINGER,
+    namespace::Retention,
+    position::Position,
     publication::Publication,
+    stream::{Begin, Flow, Gap, Resume, Snapshot, Stream, Turn},
 };
 
 /// A power of two well above the number of threads that meet here.
@@ -35,6 +44,9 @@ pub struct Interest {
     inboxes: Box<[Arc<Inbox>]>,
     partitions: Box<[Mutex<Partition>]>,
     hasher: RandomState,
+    heals: Heals,
+    /// Channels ever wanted; numbers them.
+    numbers: AtomicU32,
 }
 
 #[derive(Default)]
@@ -48,24 +60,48 @@ struct Partition {
 struct Entry {
     shards: SmallVec<[ShardId; 4]>,
     knowledge: Knowledge,
+    /// Where the node is in the channel; none when the channel keeps nothing.
+    stream: Option<Box<Stream>>,
+    number: u32,
     /// When the last subscriber left; none while there is one.
     unwanted_since: Option<Instant>,
 }
 
 impl Entry {
-    /// Notes that the broker was told.
-    fn order(&mut self, acknowledgement: Acknowledgement) -> Wish {
-        match acknowledgement {
-            Acknowledgement::Immediate => {
-                self.knowledge = Knowledge::Acknowledged;
-                Wish::Granted
-            }
-            Acknowledgement::Later => {
-                let answer = watch::Sender::new(None);
-                let wish = Wish::Pending(PendingWish(answer.subscribe()));
-                self.knowledge = Knowledge::Ordered(answer);
-                wish
-            }
+    fn new(retention: Option<Retention>, number: u32) -> Self {
+        Self {
+            shards: SmallVec::new(),
+            knowledge: Knowledge::Nothing,
+            stream: retention.map(|retention| Box::new(Stream::new(retention))),
+            number,
+            unwanted_since: None,
+        }
+    }
+
+    fn want(&mut self, shard: ShardId) {
+        self.unwanted_since = None;
+        if !self.shards.contains(&shard) {
+            self.shards.push(shard);
+        }
+    }
+
+    /// Everything stands: whoever waits may go on.
+    fn grant(&mut self) {
+        if let Knowledge::Ordered(waiting) =
+            mem::replace(&mut self.knowledge, Knowledge::Acknowledged)
+        {
+            waiting.send_replace(Some(Ok(())));
+        }
+    }
+
+    /// Whoever comes now has to wait; who waits already goes on waiting.
+    fn hold(&mut self) -> PendingWish {
+        if !matches!(self.knowledge, Knowledge::Ordered(_)) {
+            self.knowledge = Knowledge::Ordered(watch::Sender::new(None));
+        }
+        match &self.knowledge {
+            Knowledge::Ordered(answer) => PendingWish(answer.subscribe()),
+            Knowledge::Nothing | Knowledge::Acknowledged => unreachable!("it was set just now"),
         }
     }
 }
@@ -108,6 +144,18 @@ impl PendingWish {
     }
 }
 
+/// Whether a subscriber began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Entered {
+    /// Its notice is on its way.
+    Here,
+    /// Ask for the channel, and wait for the answer, first.
+    NotGranted,
+    /// Ask the broker for everything behind this position first.
+    Read(Position),
+}
+
 /// Whether a broker needs time to acknowledge a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acknowledgement {
@@ -125,31 +173,78 @@ impl Interest {
             inboxes: inboxes.into(),
             partitions: (0..PARTITIONS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::default(),
+            heals: Heals::default(),
+            numbers: AtomicU32::new(0),
         }
     }
 
-    /// Notes that `shard` wants `channel`. `subscribe` is called when the broker has to be told.
+    /// Notes that `shard` wants `channel`, of which the broker keeps what `retention` says.
+    /// `subscribe` is called when the broker has to be told.
     pub fn add(
         &self,
         channel: &ChannelName,
         shard: ShardId,
+        retention: Option<Retention>,
         subscribe: impl FnOnce() -> Acknowledgement,
     ) -> Wish {
         let mut partition = self.partition(channel).lock();
-        let entry = partition.entries.entry(channel.clone()).or_insert_with(|| Entry {
-            shards: SmallVec::new(),
-            knowledge: Knowledge::Nothing,
-            unwanted_since: None,
-        });
-        entry.unwanted_since = None;
-        if !entry.shards.contains(&shard) {
-            entry.shards.push(shard);
-        }
+        let new = || Entry::new(retention, self.numbers.fetch_add(1, Ordering::Relaxed) + 1);
+        let entry = partition.entries.entry(channel.clone()).or_insert_with(new);
+        entry.want(shard);
         match &entry.knowledge {
-            Knowledge::Acknowledged => Wish::Granted,
-            Knowledge::Ordered(answer) => Wish::Pending(PendingWish(answer.subscribe())),
-            Knowledge::Nothing => entry.order(subscribe()),
+            Knowledge::Acknowledged => return Wish::Granted,
+            Knowledge::Ordered(_) => {}
+            Knowledge::Nothing => {
+                let acknowledgement = subscribe();
+                if acknowledgement == Acknowledgement::Immediate && entry.stream.is_none() {
+                    entry.knowledge = Knowledge::Acknowledged;
+                    return Wish::Granted;
+                }
+                let wish = entry.hold();
+                if acknowledgement == Acknowledgement::Immediate {
+                    self.heal(channel, entry);
+                }
+                return Wish::Pending(wish);
+            }
         }
+        Wish::Pending(entry.hold())
+    }
+
+    /// Lets a subscriber of a channel that was granted begin: a notice in the inbox of its shard,
+    /// at its place in the channel's order. `read` is what the broker answered to the last
+    /// [`Entered::Read`].
+    pub fn enter(
+        &self,
+        channel: &ChannelName,
+        connection: ConnectionId,
+        resume: Option<Resume>,
+        read: Option<&Recovery>,
+    ) -> Entered {
+        let mut partition = self.partition(channel).lock();
+        let Some(entry) = partition.entries.get_mut(channel) else { return Entered::NotGranted };
+        if !matches!(entry.knowledge, Knowledge::Acknowledged) {
+            return Entered::NotGranted;
+        }
+        let snapshot = match entry.stream.as_mut().map(|stream| stream.begin(resume, read)) {
+            None => Snapshot::default(),
+            Some(Some(Begin::At(snapshot))) => snapshot,
+            Some(Some(Begin::Read(since))) => return Entered::Read(since),
+            Some(Some(Begin::Heal(gap))) => {
+                entry.hold();
+                self.heals.push(channel, gap);
+                return Entered::NotGranted;
+            }
+            Some(None) => return Entered::NotGranted,
+        };
+        entry.want(connection.shard);
+        let number = entry.number;
+        self.inboxes[connection.shard.place()].push_joined(Joined {
+            connection,
+            channel: channel.clone(),
+            number,
+            snapshot,
+        });
+        Entered::Here
     }
 
     /// Notes that `shard` has no subscriber of `channel` any more. The broker is told by
@@ -188,10 +283,76 @@ impl Interest {
     /// Hands a batch of one channel, in its order, to every shard that wants it. Never waits: await
     /// [`Interest::room`] before there is a next batch.
     pub fn deliver(&self, channel: &ChannelName, batch: &[Arc<Publication>]) {
-        let partition = self.partition(channel).lock();
-        let Some(entry) = partition.entries.get(channel) else { return };
-        for shard in &entry.shards {
-            self.inboxes[shard.place()].push(batch);
+        let mut partition = self.partition(channel).lock();
+        let Some(entry) = partition.entries.get_mut(channel) else { return };
+        let Some(stream) = &mut entry.stream else {
+            return self.push(&entry.shards, batch);
+        };
+        let mut through = SmallVec::<[_; 8]>::new();
+        let flow = stream.take(batch, &mut through);
+        self.push(&entry.shards, &through);
+        if let Flow::Stopped(gap) = flow {
+            entry.hold();
+            self.heals.push(channel, gap);
+        }
+    }
+
+    fn push(&self, shards: &[ShardId], batch: &[Arc<Publication>]) {
+        if !batch.is_empty() {
+            for shard in shards {
+                self.inboxes[shard.place()].push(batch);
+            }
+        }
+    }
+
+    /// Waits for the next gap that the broker has to be asked about. Cancel-safe.
+    pub async fn next_gap(&self) -> (ChannelName, Gap) {
+        self.heals.next().await
+    }
+
+    /// The broker's answer about a gap.
+    pub fn healed(&self, channel: &ChannelName, gap: Gap, recovery: Recovery) {
+        let mut partition = self.partition(channel).lock();
+        let Some(entry) = partition.entries.get_mut(channel) else { return };
+        let Some(stream) = &mut entry.stream else { return };
+        let Some(healed) = stream.healed(gap, recovery) else { return };
+        if healed.turn != Turn::None {
+            for shard in &entry.shards {
+                self.inboxes[shard.place()].push_turn(channel, healed.turn);
+            }
+        }
+        self.push(&entry.shards, &healed.through);
+        match healed.flow {
+            Flow::On => entry.grant(),
+            Flow::Stopped(gap) => self.heals.push(channel, gap),
+        }
+    }
+
+    /// The broker could not be asked about a gap: [`Interest::audit`] has it asked again.
+    pub fn not_healed(&self, channel: ChannelName, gap: Gap) {
+        self.heals.later.lock().push((channel, gap));
+    }
+
+    /// Asks anew about gaps that could not be healed, and whether channels that have been silent
+    /// for a minute or so should have been. Called about once a second.
+    pub fn audit(&self, number: usize) {
+        for (channel, gap) in mem::take(&mut *self.heals.later.lock()) {
+            self.heals.push(&channel, gap);
+        }
+        let mut partition = self.partitions[number % PARTITIONS].lock();
+        for (channel, entry) in &mut partition.entries {
+            if entry.stream.as_mut().is_some_and(|stream| stream.has_been_idle()) {
+                self.heal(channel, entry);
+            }
+        }
+    }
+
+    /// Stops an entry's stream, if it has one, until the broker has said where it is.
+    fn heal(&self, channel: &ChannelName, entry: &mut Entry) {
+        if let Some(stream) = &mut entry.stream {
+            let gap = stream.stop();
+            entry.hold();
+            self.heals.push(channel, gap);
         }
     }
 
@@ -217,15 +378,26 @@ impl Interest {
         }
     }
 
-    /// The broker knows our interest in `channel` from now on.
+    /// The broker knows our interest in `channel` from now on. A stream is healed first: what was
+    /// published before may be missing.
     pub fn acknowledge(&self, channel: &ChannelName) {
-        self.learn(channel, Knowledge::Acknowledged, Ok(()));
+        let mut partition = self.partition(channel).lock();
+        let Some(entry) = partition.entries.get_mut(channel) else { return };
+        match entry.stream {
+            Some(_) => self.heal(channel, entry),
+            None => entry.grant(),
+        }
     }
 
     /// The broker does not let us have `channel`: whoever waits is told, and the next wish asks
     /// again.
     pub fn refuse(&self, channel: &ChannelName) {
-        self.learn(channel, Knowledge::Nothing, Err(BrokerLost));
+        let mut partition = self.partition(channel).lock();
+        let Some(entry) = partition.entries.get_mut(channel) else { return };
+        if let Knowledge::Ordered(waiting) = mem::replace(&mut entry.knowledge, Knowledge::Nothing)
+        {
+            waiting.send_replace(Some(Err(BrokerLost)));
+        }
     }
 
     /// The broker has forgotten us: nothing is acknowledged any more, and whoever waits is told.
@@ -236,6 +408,9 @@ impl Interest {
                     answer.send_replace(Some(Err(BrokerLost)));
                 }
                 entry.knowledge = Knowledge::Ordered(watch::Sender::new(None));
+                if let Some(stream) = &mut entry.stream {
+                    stream.stop();
+                }
             }
         }
     }
@@ -255,18 +430,40 @@ impl Interest {
         self.partitions.iter().map(|partition| partition.lock().entries.len()).sum()
     }
 
-    fn learn(&self, channel: &ChannelName, knowledge: Knowledge, answer: Result<(), BrokerLost>) {
-        let mut partition = self.partition(channel).lock();
-        let Some(entry) = partition.entries.get_mut(channel) else { return };
-        if let Knowledge::Ordered(waiting) = mem::replace(&mut entry.knowledge, knowledge) {
-            waiting.send_replace(Some(answer));
-        }
-    }
-
     fn partition(&self, channel: &ChannelName) -> &Mutex<Partition> {
         let hash = self.hasher.hash_one(channel);
         // The high bits: the map inside uses the low ones of its own hash.
         &self.partitions[(hash >> 58) as usize % PARTITIONS]
+    }
+}
+
+/// Gaps to be healed, in the order in which they were found.
+#[derive(Default)]
+struct Heals {
+    queue: Mutex<VecDeque<(ChannelName, Gap)>>,
+    filled: Notify,
+    /// Those that failed.
+    later: Mutex<Vec<(ChannelName, Gap)>>,
+}
+
+impl Heals {
+    fn push(&self, channel: &ChannelName, gap: Gap) {
+        self.queue.lock().push_back((channel.clone(), gap));
+        self.filled.notify_one();
+    }
+
+    async fn next(&self) -> (ChannelName, Gap) {
+        loop {
+            let next = self.queue.lock().pop_front();
+            match next {
+                Some(next) => {
+                    // There may be more, for others who wait.
+                    self.filled.notify_one();
+                    return next;
+                }
+                None => self.filled.notified().await,
+            }
+        }
     }
 }
 

@@ -37,6 +37,10 @@ pub mod metrics;
 
 pub mod auth;
 
+pub mod history;
+
+pub mod stream;
+
 pub mod inbox;
 
 pub mod interest;

@@ -4,14 +4,19 @@
 use std::{sync::Arc, time::Instant};
 
 use crate::{
-    broker::{BrokerStatus, History, HistoryQuery, Publish, ReplyTo, SharedBroker},
+    broker::{BrokerStatus, History, HistoryQuery, Publish, Recovery, ReplyTo, SharedBroker},
     channel::ChannelName,
     error::{BrokerLost, HistoryError},
     ids::{ConnectionId, ShardId},
-    interest::{Interest, Wish},
+    interest::{Entered, Interest, Wish},
     namespace::{Namespaces, Retention},
     presence::{PresenceStore, SharedPresence},
+    publication::Publication,
+    stream::{Gap, Resume},
 };
+
+/// How often a join starts over when the stream turns under it, before it gives up.
+const JOIN_ATTEMPTS: usize = 8;
 
 /// One running process as its shards and its front see it.
 pub struct Node {
@@ -66,18 +71,83 @@ impl Node {
         self.broker.remove_history(channel).await
     }
 
-    /// Asks for `channel` on behalf of `shard`, whose hub must know the subscriber already.
+    /// Asks for `channel` on behalf of `shard`. Who needs no position puts its subscriber into the
+    /// hub before; [`Node::join`] does more.
     ///
     /// # Errors
     /// [`BrokerLost`] when the broker is away: nothing could be promised. Call [`Node::leave`] all
     /// the same.
-    pub fn join(&self, channel: &ChannelName, shard: ShardId) -> Result<Wish, BrokerLost> {
+    pub fn want(
+        &self,
+        channel: &ChannelName,
+        shard: ShardId,
+        retention: Option<Retention>,
+    ) -> Result<Wish, BrokerLost> {
         match self.broker.status() {
             BrokerStatus::Ready => {
-                Ok(self.interest.add(channel, shard, || self.broker.subscribe(channel)))
+                let subscribe = || self.broker.subscribe(channel);
+                Ok(self.interest.add(channel, shard, retention, subscribe))
             }
             BrokerStatus::Lost => Err(BrokerLost),
         }
+    }
+
+    /// Makes `connection` a subscriber of `channel`: returns once its place in the channel's order
+    /// is on its way to its shard as [`Notice::Joined`](crate::inbox::Notice::Joined).
+    ///
+    /// # Errors
+    /// [`BrokerLost`] when nothing can be promised now. Call [`Node::leave`] all the same, if the
+    /// shard has no other subscriber.
+    pub async fn join(
+        &self,
+        channel: &ChannelName,
+        connection: ConnectionId,
+        retention: Option<Retention>,
+        resume: Option<Resume>,
+    ) -> Result<(), BrokerLost> {
+        let mut read = None;
+        for _ in 0..JOIN_ATTEMPTS {
+            if let Wish::Pending(wish) = self.want(channel, connection.shard, retention)? {
+                wish.granted().await?;
+            }
+            match self.interest.enter(channel, connection, resume, read.take().as_ref()) {
+                Entered::Here => return Ok(()),
+                Entered::NotGranted => {}
+                Entered::Read(since) => {
+                    let (Some(retention), Some(resume)) = (retention, resume) else { continue };
+                    let limit = resume.limit;
+                    read = Some(self.broker.recover(channel, since, limit, retention).await?);
+                }
+            }
+        }
+        Err(BrokerLost)
+    }
+
+    /// Asks the broker about gaps in streams, for ever. Several may do so side by side.
+    pub async fn heal(&self) {
+        loop {
+            let (channel, gap) = self.interest.next_gap().await;
+            match self.ask(&channel, gap).await {
+                Ok(recovery) => self.interest.healed(&channel, gap, recovery),
+                Err(BrokerLost) => self.interest.not_healed(channel, gap),
+            }
+        }
+    }
+
+    async fn ask(&self, channel: &ChannelName, gap: Gap) -> Result<Recovery, BrokerLost> {
+        let retention = gap.retention;
+        if let Some(since) = gap.since {
+            return self.broker.recover(channel, since, retention.size, retention).await;
+        }
+        let query = HistoryQuery { since: None, limit: 1, is_reverse: true };
+        let history = self.broker.history(channel, query, retention).await;
+        // No epoch was asked for that could be wrong.
+        let History { top, publications } = history.map_err(|_| BrokerLost)?;
+        let is_latest = |publication: &Arc<Publication>| {
+            publication.position().is_some_and(|position| position.offset == top.offset)
+        };
+        let publications: Vec<_> = publications.into_iter().filter(is_latest).collect();
+        Ok(Recovery::Whole { base: top.offset - publications.len() as u64, top, publications })
     }
 
     /// Notes that the last subscriber of `channel` on `shard` left.
@@ -112,9 +182,10 @@ impl Node {
         self.broker.status()
     }
 
-    /// Forgets channels that nobody has wanted for a while. Called about once a second.
-    pub fn sweep(&self, now: Instant) {
+    /// Forgets channels that nobody has wanted for a while, and looks after streams. Called about once a second.
+    pub fn sweep(&self, number: usize, now: Instant) {
         self.interest.sweep(now, |channel| self.broker.unsubscribe(channel));
+        self.interest.audit(number);
     }
 
     /// How many channels this node is subscribed to at the broker.

@@ -142,8 +142,9 @@ impl Flock {
     }
 
     async fn join(&self, channel: &ChannelName, shard: usize) {
-        let wish =
-            self.interest.add(channel, ShardId::new(shard), || self.broker.subscribe(channel));
+        let wish = self
+            .interest
+            .add(channel, ShardId::new(shard), None, || self.broker.subscribe(channel));
         if let Wish::Pending(answer) = wish {
             answer.granted().await.expect("the broker is there");
         }
@@ -164,7 +165,7 @@ impl Flock {
             self.inboxes[shard].take(&mut turn);
             received.extend(turn.into_iter().filter_map(|notice| match notice {
                 Notice::Publication(publication) => Some(publication),
-                Notice::PublishFailed(..) | Notice::PublishAnswered(..) | Notice::End(..) => None,
+                _ => None,
             }));
         }
         assert_eq!(received.len(), count, "nothing is delivered twice");

@@ -21,7 +21,7 @@ impl Fixture {
     }
 
     fn add(&self, shard: usize) -> Wish {
-        self.interest.add(&channel(), ShardId::new(shard), || {
+        self.interest.add(&channel(), ShardId::new(shard), None, || {
             self.orders.set(self.orders.get() + 1);
             Acknowledgement::Later
         })
