@@ -1,5 +1,42 @@
 //! Names for the things that exist while a node runs.
 
+use std::{fmt, str::FromStr};
+
+/// A running node; drawn at random at its start, so that one that starts anew is another one.
+///
+/// Its text is 16 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(u64);
+
+/// The text names no node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a node's id is 16 hexadecimal digits")]
+pub struct InvalidNodeId;
+
+impl NodeId {
+    /// The node of this number.
+    #[must_use]
+    pub fn new(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for NodeId {
+    type Err = InvalidNodeId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidNodeId> {
+        let is_hex = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let number = (text.len() == 16 && is_hex).then(|| u64::from_str_radix(text, 16).ok());
+        number.flatten().map(Self).ok_or(InvalidNodeId)
+    }
+}
+
 /// A shard of this node: its place in the node's list of shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ShardId(u16);

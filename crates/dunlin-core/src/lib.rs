@@ -37,6 +37,8 @@ pub mod metrics;
 
 pub mod auth;
 
+pub mod control;
+
 pub mod history;
 
 pub mod stream;

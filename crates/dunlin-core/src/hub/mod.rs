@@ -269,6 +269,13 @@ impl Hub {
         groups.flat_map(|group| &group.subscribers).copied()
     }
 
+    /// All channels with how many subscribers each has here, in no order.
+    pub fn channels(&self) -> impl Iterator<Item = (&ChannelName, usize)> {
+        self.channels.iter().map(|(_, channel)| {
+            (&channel.name, channel.groups.iter().map(|group| group.subscribers.len()).sum())
+        })
+    }
+
     /// Whether a channel has subscribers here.
     #[must_use]
     pub fn has(&self, name: &ChannelName) -> bool {

@@ -160,7 +160,10 @@ proptest! {
                 }
             }
             prop_assert_eq!(hub.subscription_count(), live.len());
-            prop_assert_eq!(hub.channel_count(), model.values().filter(|m| !m.is_empty()).count());
+            let counts: BTreeMap<_, _> = hub.channels().map(|(n, c)| (n.clone(), c)).collect();
+            let sizes = model.iter().map(|(channel, members)| (name(*channel), members.len()));
+            prop_assert_eq!(&counts, &sizes.filter(|(_, size)| *size > 0).collect());
+            prop_assert_eq!(hub.channel_count(), counts.len());
         }
     }
 }

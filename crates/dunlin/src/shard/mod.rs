@@ -3,6 +3,8 @@
 //! Its state is plain `!Send` data behind cells, so that reader tasks, the fan-out and the sweep
 //! share it without locks. No borrow of a cell is held across an await.
 
+mod census;
+mod control;
 mod deliver;
 mod orders;
 mod place;
@@ -37,6 +39,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use self::tally::Tally;
 pub(crate) use self::{
+    census::Census,
     orders::{NoSeat, Seat, ShardHandle, spawn},
     place::{Place, Places},
 };

@@ -1,10 +1,11 @@
 //! How other threads reach a shard: its handle, the orders it takes, and the seats it gives.
 
-use std::{io, rc::Rc, thread, time::Duration};
+use std::{io, rc::Rc, sync::Arc, thread, time::Duration};
 
 use bytes::BytesMut;
 use dunlin_core::{
     channel::ChannelName,
+    control,
     error::{BrokerLost, Disconnect},
     ids::ConnectionId,
     interest::Wish,
@@ -19,7 +20,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Parts, Place, Shard};
+use super::{Census, Parts, Place, Shard};
 use crate::{connection::close_frame, reader, stream::DetachedStream};
 
 /// A running shard, as the front sees it.
@@ -65,6 +66,10 @@ enum Order {
         right: PlainRight,
     },
     Release(ConnectionId),
+    #[allow(dead_code, reason = "the control task is not there yet")]
+    Control(Arc<control::Order>),
+    #[allow(dead_code, reason = "the control task is not there yet")]
+    Census(oneshot::Sender<Census>),
     Leave {
         over: Duration,
         done: oneshot::Sender<()>,
@@ -128,6 +133,11 @@ impl Shard {
             }
             Order::Attach { id, stream, early, right } => self.attach(id, stream, early, right),
             Order::Release(id) => self.release(id),
+            Order::Control(order) => self.obey_control(&order),
+            Order::Census(answer) => {
+                // Who asked may have waited long enough.
+                let _ = answer.send(self.census());
+            }
             Order::Leave { over, done } => {
                 let leave = Rc::clone(self).leave(over);
                 spawn_local(async move {
@@ -198,6 +208,22 @@ impl ShardHandle {
             timeout(SUBSCRIBE_WAIT, pending.granted()).await.map_err(|_| NoSeat::BrokerLost)??;
         }
         Ok(seat)
+    }
+
+    /// Has the shard obey an order of the application; who brings the next one waits while the
+    /// shard is behind.
+    #[allow(dead_code, reason = "the control task is not there yet")]
+    pub(crate) async fn obey(&self, order: Arc<control::Order>) {
+        // A shard that died has no clients either.
+        let _ = self.orders.send(Order::Control(order)).await;
+    }
+
+    /// Who is on the shard; nobody when it has died.
+    #[allow(dead_code, reason = "the control task is not there yet")]
+    pub(crate) async fn census(&self) -> Census {
+        let (answer, counted) = oneshot::channel();
+        let _ = self.orders.send(Order::Census(answer)).await;
+        counted.await.unwrap_or_default()
     }
 
     /// Waits until the shard has died, which is a bug of ours.

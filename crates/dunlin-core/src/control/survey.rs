@@ -1,0 +1,84 @@
+//! Surveys: a question to every node, and what each answers.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Glob, MessageId, text};
+use crate::channel::ChannelName;
+
+/// What nodes can be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Question {
+    /// How they are.
+    Node {},
+    /// Which channels have subscribers, and how many.
+    Channels {
+        /// Of which names.
+        #[serde(with = "text::glob")]
+        pattern: Glob,
+    },
+    /// Which connections there are.
+    Connections {
+        /// Of whom; none = of everybody.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user: Option<Box<str>>,
+    },
+}
+
+/// A part of the answer of one node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The question.
+    #[serde(with = "text::message_id")]
+    pub to: MessageId,
+    /// Which part it is, counted from 0.
+    pub number: u32,
+    /// Whether it is the last one.
+    pub is_last: bool,
+    /// What it says.
+    pub part: Part,
+}
+
+/// What a part of an answer says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// How the node is.
+    Node(NodeReport),
+    /// Some of its channels, with their subscribers.
+    #[serde(with = "text::channels")]
+    Channels(Vec<(ChannelName, usize)>),
+    /// Some of its connections.
+    Connections(Vec<ConnectionReport>),
+}
+
+/// How a node is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// Its name, for people.
+    pub name: String,
+    /// The version it runs.
+    pub version: String,
+    /// Clients connected to it.
+    pub clients: usize,
+    /// Different users among them; those that are nobody in particular count as one.
+    pub users: usize,
+    /// Subscriptions of its clients.
+    pub subscriptions: usize,
+    /// Different channels among them.
+    pub channels: usize,
+    /// Seconds since it started.
+    pub uptime_s: u64,
+}
+
+/// One connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionReport {
+    /// Its client id.
+    pub client: Box<str>,
+    /// Its user; empty = nobody in particular.
+    pub user: Box<str>,
+    /// The channels it is subscribed to.
+    #[serde(with = "text::channel_list")]
+    pub channels: Vec<ChannelName>,
+}

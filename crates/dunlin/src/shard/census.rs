@@ -1,0 +1,38 @@
+//! A census: who is on a shard at one moment.
+
+use std::{collections::HashSet, sync::Arc};
+
+use dunlin_core::{channel::ChannelName, control::ConnectionReport};
+
+use super::Shard;
+
+/// Who is on a shard.
+#[derive(Debug, Default)]
+#[allow(dead_code, reason = "the control task is not there yet")]
+pub(crate) struct Census {
+    /// Clients, those of the plain dialect included.
+    pub(crate) clients: usize,
+    /// The users among them.
+    pub(crate) users: HashSet<Arc<str>>,
+    /// Subscriptions of all clients.
+    pub(crate) subscriptions: usize,
+    /// Channels with subscribers, and how many.
+    pub(crate) channels: Vec<(ChannelName, usize)>,
+    /// The clients that have a client id.
+    pub(crate) connections: Vec<ConnectionReport>,
+}
+
+impl Shard {
+    /// Counts everybody, in time linear in channels and connections.
+    pub(super) fn census(&self) -> Census {
+        let hub = self.hub.borrow();
+        let channels = hub.channels().map(|(name, count)| (name.clone(), count));
+        Census {
+            clients: self.connections.borrow().len(),
+            users: HashSet::new(),
+            subscriptions: hub.subscription_count(),
+            channels: channels.collect(),
+            connections: Vec::new(),
+        }
+    }
+}
