@@ -56,15 +56,6 @@ pub struct Features {
     pub join_leave: bool,
 }
 
-/// What a client of the plain dialect may do in a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PlainRight {
-    /// Listen only.
-    Listen,
-    /// Listen and publish.
-    Publish,
-}
-
 /// Whether the asker may enter the channel; then its options.
 ///
 /// # Errors
@@ -178,17 +169,17 @@ pub fn features(options: &ChannelOptions, asker: Asker<'_>, wanted: Features) ->
     }
 }
 
-/// What a client of the plain dialect may do in the channel.
+/// Whether a client of the plain dialect may join the channel; then its options, which say whether
+/// it may publish.
 ///
 /// # Errors
 /// As [`subscribe`].
-pub fn plain(namespaces: &Namespaces, channel: &ChannelName) -> Result<PlainRight, ClientError> {
+pub fn plain<'a>(
+    namespaces: &'a Namespaces,
+    channel: &ChannelName,
+) -> Result<&'a Arc<ChannelOptions>, ClientError> {
     let options = known(namespaces, channel)?;
-    match (options.allow_plain_subscribe, options.allow_plain_publish) {
-        (false, _) => Err(ClientError::PermissionDenied),
-        (true, false) => Ok(PlainRight::Listen),
-        (true, true) => Ok(PlainRight::Publish),
-    }
+    allow(options, options.allow_plain_subscribe)
 }
 
 /// Three options that belong together.

@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::Context;
 use dunlin_core::{
+    auth::revocation::Revocations,
     channel::ChannelName,
     ids::ShardId,
     inbox::Inbox,
@@ -22,6 +23,7 @@ use dunlin_core::{
     node::Node,
     presence::memory::MemoryPresence,
 };
+use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
 use tokio::{
     runtime,
@@ -33,14 +35,16 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     broker::ChosenBroker,
-    config::Config,
+    config::{ClientConfig, Config, TokenConfig},
     front::{
         self, Front,
         accept::{self, Acceptor},
         tls::{self, Certificate, Tls},
     },
+    jwks::LiveKeyring,
     nofile,
-    shard::{self, Places, ShardHandle},
+    session::Policy,
+    shard::{self, Places, ShardHandle, UserCounts},
     shutdown::{self, Left, Signals},
 };
 
@@ -80,6 +84,14 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
     let presence = Arc::new(MemoryPresence::default());
     let node = Arc::new(Node::new(interest, broker.share(), presence, namespaces));
 
+    let (connection_keys, subscription_keys) = keyrings(&config.client)?;
+    for keys in [&connection_keys, &subscription_keys] {
+        let keys = Arc::clone(keys);
+        tokio::spawn(async move { keys.follow().await });
+    }
+    let revocations = Arc::new(RwLock::new(Revocations::new(REVOCATIONS_MAX)));
+    let policy = Policy::new(&config.client, connection_keys, subscription_keys, revocations);
+    let (policy, user_counts) = (Arc::new(policy), Arc::new(UserCounts::default()));
     let ledgers: Vec<_> = inboxes.iter().map(|_| Arc::new(Ledger::default())).collect();
     let metrics = Metrics::register(&mut registry, ledgers.clone(), {
         let node = Arc::clone(&node);
@@ -96,6 +108,8 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
             ping_interval: config.ws.ping_interval,
             pong_timeout: config.ws.pong_timeout,
             seat_age: SUBSCRIBE_WAIT + config.limits.handshake_age,
+            policy: Arc::clone(&policy),
+            user_counts: Arc::clone(&user_counts),
         });
         shard.with_context(|| format!("cannot start shard {place}"))
     });
@@ -117,6 +131,10 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
     let address = acceptor.listener.local_addr().context("cannot ask for the listen address")?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let mut accepting = tokio::spawn(acceptor.run());
+    for _ in 0..HEALERS {
+        let node = Arc::clone(&node);
+        tokio::spawn(async move { node.heal().await });
+    }
     tokio::spawn(sweep(node));
     tokio::spawn(reload(tls.map(|tls| tls.certificate)));
     tracing::info!(shards = front.shards.len(), "listening on {scheme}://{address}");
@@ -171,12 +189,32 @@ fn shard_count(config: &Config) -> usize {
     if config.shards == 0 { cores() } else { config.shards }
 }
 
-/// Lets go of channels that nobody has wanted for a while.
+/// The keys of connection and of subscription tokens: the same, unless the latter have their own.
+fn keyrings(config: &ClientConfig) -> anyhow::Result<(Arc<LiveKeyring>, Arc<LiveKeyring>)> {
+    let live = |token: &TokenConfig| -> anyhow::Result<_> {
+        let address = token.jwks_public_endpoint.as_deref().map(str::parse).transpose()?;
+        Ok(Arc::new(LiveKeyring::new(token.keyring()?, address)))
+    };
+    let connection = live(&config.token)?;
+    let subscription = match config.subscription_token.enabled {
+        true => live(config.subscription_token())?,
+        false => Arc::clone(&connection),
+    };
+    Ok((connection, subscription))
+}
+
+/// Gaps that the broker is asked about side by side.
+const HEALERS: usize = 8;
+
+/// Tokens and users that can be revoked at a time.
+const REVOCATIONS_MAX: usize = 100_000;
+
+/// Lets go of channels that nobody has wanted for a while, and looks after streams.
 async fn sweep(node: Arc<Node>) {
     let mut ticks = interval(Duration::from_secs(1));
-    loop {
+    for number in 0.. {
         ticks.tick().await;
-        node.sweep(Instant::now());
+        node.sweep(number, Instant::now());
     }
 }
 

@@ -43,11 +43,11 @@ impl Backlog {
     }
 
     /// What to write next; empty when nothing waits.
-    pub(crate) fn next(&self) -> &[u8] {
+    pub(crate) fn first(&self) -> &[u8] {
         self.runs.front().map_or(&[], |run| &run.frames[run.written..])
     }
 
-    /// `count` bytes of [`Backlog::next`] are written.
+    /// `count` bytes of [`Backlog::first`] are written.
     pub(crate) fn advance(&mut self, count: usize) {
         self.bytes -= count;
         if let Some(run) = self.runs.front_mut() {
@@ -69,6 +69,11 @@ impl Backlog {
         if written < end {
             self.push(frames, written, queued_at);
         }
+    }
+
+    /// What waits, each run as far as it is not written.
+    pub(crate) fn into_runs(self) -> impl Iterator<Item = Bytes> {
+        self.runs.into_iter().map(|mut run| run.frames.split_off(run.written))
     }
 
     /// Takes everything, leaving nothing.
@@ -104,7 +109,7 @@ mod tests {
             let end = ends.iter().find(|end| **end >= written).copied().unwrap();
             let is_boundary = written == 0 || ends.contains(&written);
             let rest = if is_boundary { 0 } else { end - written };
-            assert_eq!((backlog.bytes(), backlog.next().len()), (rest, rest), "written {written}");
+            assert_eq!((backlog.bytes(), backlog.first().len()), (rest, rest), "written {written}");
         }
     }
 
@@ -114,9 +119,9 @@ mod tests {
         let now = Instant::now();
         backlog.push(Bytes::from_static(b"abcdef"), 2, now);
         backlog.push(Bytes::from_static(b"gh"), 0, now);
-        assert_eq!((backlog.bytes(), backlog.next()), (6, &b"cdef"[..]));
+        assert_eq!((backlog.bytes(), backlog.first()), (6, &b"cdef"[..]));
         backlog.advance(4);
-        assert_eq!((backlog.bytes(), backlog.next()), (2, &b"gh"[..]));
+        assert_eq!((backlog.bytes(), backlog.first()), (2, &b"gh"[..]));
         backlog.advance(2);
         assert!(backlog.is_empty() && backlog.bytes() == 0);
         assert_eq!(backlog.expires_at(Duration::ZERO), None);

@@ -9,13 +9,16 @@ use std::{
     future::poll_fn,
     io::{self, ErrorKind},
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
 use dunlin_core::{
     channel::ChannelName, error::Disconnect, hub::SubscriptionId, ids::ConnectionId,
+    namespace::ChannelOptions,
 };
+use dunlin_protocol::centrifuge;
 use dunlin_ws::{CloseCode, Compression};
 use tokio::{
     task::{AbortHandle, spawn_local},
@@ -24,6 +27,7 @@ use tokio::{
 
 use crate::{
     backlog::Backlog,
+    session::Session,
     shard::{Place, Shard},
     stream::Stream,
 };
@@ -38,12 +42,11 @@ pub(crate) struct Connection {
     /// Absent while this is a seat: the client has not got its 101.
     stream: OnceCell<Stream>,
     backlog: RefCell<Backlog>,
-    channel: ChannelName,
+    client: Client,
     reader: OnceCell<AbortHandle>,
     reserved_at: Instant,
     /// Its place among all connections of the node, given back when it is dropped.
     _place: Place,
-    subscription: Cell<Option<SubscriptionId>>,
     id: ConnectionId,
     compression: Compression,
     /// Why the connection ends, once that is decided.
@@ -52,6 +55,46 @@ pub(crate) struct Connection {
     is_quiet: Cell<bool>,
     /// Whether its reader waits until there is room for more publishes.
     is_held: Cell<bool>,
+    /// Whether what is written to it waits in its backlog for something that has to come first.
+    is_held_back: Cell<bool>,
+}
+
+/// Who is at the other end, by the dialect that it speaks.
+pub(crate) enum Client {
+    /// The plain dialect: one channel, from the beginning to the end.
+    Plain(Listener),
+    /// The Centrifuge dialect.
+    Centrifuge(Box<RefCell<Session>>),
+}
+
+/// A client of the plain dialect.
+pub(crate) struct Listener {
+    channel: ChannelName,
+    options: Arc<ChannelOptions>,
+    subscription: Cell<Option<SubscriptionId>>,
+}
+
+impl Listener {
+    pub(crate) fn new(
+        channel: ChannelName,
+        options: Arc<ChannelOptions>,
+        subscription: SubscriptionId,
+    ) -> Self {
+        Self { channel, options, subscription: Cell::new(Some(subscription)) }
+    }
+
+    pub(crate) fn channel(&self) -> &ChannelName {
+        &self.channel
+    }
+
+    /// The options of its channel.
+    pub(crate) fn options(&self) -> &ChannelOptions {
+        &self.options
+    }
+
+    pub(crate) fn subscription(&self) -> &Cell<Option<SubscriptionId>> {
+        &self.subscription
+    }
 }
 
 /// What became of a write.
@@ -69,17 +112,16 @@ const CLOSE_GRACE: Duration = Duration::from_secs(5);
 impl Connection {
     pub(crate) fn seat(
         id: ConnectionId,
-        channel: ChannelName,
+        client: Client,
         compression: Compression,
         place: Place,
     ) -> Self {
         Self {
             id,
-            channel,
+            client,
             compression,
             reserved_at: Instant::now(),
             stream: OnceCell::new(),
-            subscription: Cell::new(None),
             backlog: RefCell::default(),
             drain: RefCell::new(None),
             reader: OnceCell::new(),
@@ -87,6 +129,7 @@ impl Connection {
             last_run: Cell::new(0),
             is_quiet: Cell::new(false),
             is_held: Cell::new(false),
+            is_held_back: Cell::new(false),
             _place: place,
         }
     }
@@ -95,8 +138,33 @@ impl Connection {
         self.id
     }
 
-    pub(crate) fn channel(&self) -> &ChannelName {
-        &self.channel
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The session of a client of the Centrifuge dialect.
+    pub(crate) fn session(&self) -> Option<&RefCell<Session>> {
+        match &self.client {
+            Client::Plain(_) => None,
+            Client::Centrifuge(session) => Some(session),
+        }
+    }
+
+    /// The close frame that tells the client why, in its dialect.
+    pub(crate) fn close_frame(&self, why: Disconnect) -> Bytes {
+        match self.client {
+            Client::Plain(_) => close_frame(why),
+            Client::Centrifuge(_) => {
+                let (code, reason) = centrifuge::close_code(why);
+                let code = CloseCode::new(code).unwrap_or(CloseCode::INTERNAL);
+                dunlin_ws::close_frame(code, reason)
+            }
+        }
+    }
+
+    /// From now on what is written waits until [`Shard::write_first`].
+    pub(crate) fn hold_back(&self) {
+        self.is_held_back.set(true);
     }
 
     pub(crate) fn compression(&self) -> Compression {
@@ -105,10 +173,6 @@ impl Connection {
 
     pub(crate) fn reserved_at(&self) -> Instant {
         self.reserved_at
-    }
-
-    pub(crate) fn subscription(&self) -> &Cell<Option<SubscriptionId>> {
-        &self.subscription
     }
 
     pub(crate) fn stream(&self) -> Option<&Stream> {
@@ -179,7 +243,7 @@ impl Connection {
         poll_fn(|context| stream.poll_write_ready(context)).await?;
         let mut backlog = self.backlog.borrow_mut();
         while !backlog.is_empty() {
-            match stream.try_write(backlog.next()) {
+            match stream.try_write(backlog.first()) {
                 Ok(count) => {
                     backlog.advance(count);
                     shard.tally().wrote_from_backlog(count);
@@ -199,6 +263,7 @@ impl Shard {
         let mut written = 0;
         if let Some(stream) = connection.stream()
             && connection.drain.borrow().is_none()
+            && !connection.is_held_back.get()
         {
             match stream.try_write(frames) {
                 Ok(count) => written = count,
@@ -212,6 +277,24 @@ impl Shard {
             }
         }
         self.write_later(connection, frames, written)
+    }
+
+    /// Writes whole frames before everything that was held back, which follows.
+    pub(crate) fn write_first(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        frames: &Bytes,
+    ) -> Written {
+        connection.is_held_back.set(false);
+        let held_back = connection.backlog.borrow_mut().take();
+        self.tally().dropped(held_back.bytes());
+        let mut written = self.write(connection, frames);
+        for frames in held_back.into_runs() {
+            if written == Written::Taken {
+                written = self.write(connection, &frames);
+            }
+        }
+        written
     }
 
     fn write_later(
@@ -238,7 +321,8 @@ impl Shard {
     /// Starts emptying the backlog, unless there is no socket yet or it is being emptied.
     pub(crate) fn start_drain(self: &Rc<Self>, connection: &Rc<Connection>) {
         let mut task = connection.drain.borrow_mut();
-        if task.is_none() && connection.stream().is_some() {
+        let may_write = connection.stream().is_some() && !connection.is_held_back.get();
+        if task.is_none() && may_write {
             let drain = drain(Rc::clone(self), Rc::clone(connection));
             *task = Some(spawn_local(drain).abort_handle());
         }
@@ -246,7 +330,7 @@ impl Shard {
 
     /// Ends a connection: it gets no more publications, its close frame, a grace to read it.
     pub(crate) fn end(self: &Rc<Self>, connection: &Rc<Connection>, why: Disconnect) {
-        self.end_with(connection, why, close_frame(why));
+        self.end_with(connection, why, connection.close_frame(why));
     }
 
     /// Ends a connection with a close frame of the caller's.
@@ -260,7 +344,8 @@ impl Shard {
             return;
         }
         connection.ending.set(Some(why));
-        self.unsubscribe(connection);
+        connection.is_held_back.set(false);
+        self.unsubscribe_all_of(connection);
         if connection.stream().is_none() || why == Disconnect::PongTimeout {
             self.cut(connection, why);
             return;
@@ -293,13 +378,13 @@ impl Shard {
             && is_between_frames
         {
             // Nobody may be there to read it.
-            let _ = stream.try_write(&close_frame(why));
+            let _ = stream.try_write(&connection.close_frame(why));
         }
         self.remove(connection, why);
     }
 }
 
-/// The close frame that tells a client why.
+/// The close frame that tells a client of the plain dialect why.
 pub(crate) fn close_frame(why: Disconnect) -> Bytes {
     let code = CloseCode::new(why.code()).unwrap_or(CloseCode::INTERNAL);
     dunlin_ws::close_frame(code, why.reason())

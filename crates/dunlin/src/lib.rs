@@ -13,6 +13,7 @@ mod shard;
 
 mod connection;
 mod reader;
+mod session;
 
 mod backlog;
 mod stream;

@@ -4,27 +4,21 @@
 use std::{io::ErrorKind, rc::Rc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use dunlin_core::{broker::Publish, error::Disconnect, limits::TokenBucket, rights::PlainRight};
+use dunlin_core::{broker::Publish, error::Disconnect, limits::TokenBucket};
 use dunlin_protocol::plain;
 use dunlin_ws::{CloseCode, Compression, Decoder, Event, ProtocolError};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
-    connection::{Connection, Written, close_frame},
+    connection::{Client, Connection, Written},
     shard::Shard,
 };
 
-/// Reads a connection until it ends. `early` is what the client sent before it had its 101, `right`
-/// what it may do in its channel.
-pub(crate) async fn run(
-    shard: Rc<Shard>,
-    connection: Rc<Connection>,
-    mut early: BytesMut,
-    right: PlainRight,
-) {
+/// Reads a connection until it ends. `early` is what the client sent before it had its 101.
+pub(crate) async fn run(shard: Rc<Shard>, connection: Rc<Connection>, mut early: BytesMut) {
     let removal = Removal { shard, connection };
     let (shard, connection) = (&removal.shard, &removal.connection);
-    let mut reader = Reader::new(shard, connection.compression(), right);
+    let mut reader = Reader::new(shard, connection.compression());
     if !early.is_empty() {
         reader.take(shard, connection, &mut early);
     }
@@ -100,8 +94,6 @@ struct Reader {
     unfinished_since: Option<Instant>,
     /// Set by the client's close frame or first mistake: nothing it sends counts any more.
     is_done: bool,
-    /// What the client may do in its channel.
-    right: PlainRight,
 }
 
 /// Why and with which close frame a client is to be closed.
@@ -110,20 +102,13 @@ struct End {
     close_frame: Bytes,
 }
 
-impl From<Disconnect> for End {
-    fn from(why: Disconnect) -> Self {
-        Self { why, close_frame: close_frame(why) }
-    }
-}
-
-impl From<ProtocolError> for End {
-    fn from(error: ProtocolError) -> Self {
-        Self::from(match error.close_code() {
-            CloseCode::INVALID_PAYLOAD => Disconnect::InvalidText,
-            CloseCode::TOO_BIG => Disconnect::MessageTooBig,
-            CloseCode::POLICY => Disconnect::TooManyFragments,
-            _ => Disconnect::ProtocolError,
-        })
+/// What a mistake of the client's means for it.
+fn disconnect(error: ProtocolError) -> Disconnect {
+    match error.close_code() {
+        CloseCode::INVALID_PAYLOAD => Disconnect::InvalidText,
+        CloseCode::TOO_BIG => Disconnect::MessageTooBig,
+        CloseCode::POLICY => Disconnect::TooManyFragments,
+        _ => Disconnect::ProtocolError,
     }
 }
 
@@ -137,13 +122,12 @@ enum Flow {
 }
 
 impl Reader {
-    fn new(shard: &Shard, compression: Compression, right: PlainRight) -> Self {
+    fn new(shard: &Shard, compression: Compression) -> Self {
         Self {
             decoder: Decoder::new(compression),
             control_frames: TokenBucket::full(shard.limits().control_burst),
             unfinished_since: None,
             is_done: false,
-            right,
         }
     }
 
@@ -201,7 +185,9 @@ impl Reader {
             shard.tally().published(messages);
             shard.node().publish_all(&mut publishes, connection.id());
         }
-        outcome.map(|()| messages)
+        // What was answered at once leaves before the next read, in one message.
+        shard.flush_replies();
+        outcome.map(|count| messages + count)
     }
 
     fn decode_into(
@@ -210,29 +196,42 @@ impl Reader {
         shard: &Rc<Shard>,
         connection: &Rc<Connection>,
         mut bytes: &mut [u8],
-    ) -> Result<(), End> {
+    ) -> Result<usize, End> {
+        let end = |why| End { why, close_frame: connection.close_frame(why) };
         let mut context = shard.decoding();
+        let mut commands = 0;
         loop {
-            let (consumed, event) = self.decoder.decode(&mut context, bytes)?;
-            let Some(event) = event else { return Ok(()) };
+            let decoded = self.decoder.decode(&mut context, bytes);
+            let (consumed, event) = decoded.map_err(|error| end(disconnect(error)))?;
+            let Some(event) = event else { return Ok(commands) };
             match event {
-                Event::Message { .. } if self.right == PlainRight::Listen => {
-                    return Err(Disconnect::NotAllowed.into());
-                }
-                Event::Message { kind, payload } => {
-                    let publication = plain::publication(connection.channel(), kind, payload);
-                    publishes.push(publication.into());
-                }
+                Event::Message { kind, payload } => match connection.client() {
+                    Client::Plain(listener) if !listener.options().allow_plain_publish => {
+                        return Err(end(Disconnect::NotAllowed));
+                    }
+                    Client::Plain(listener) => {
+                        let publication = plain::publication(listener.channel(), kind, payload);
+                        publishes.push(Publish {
+                            publication,
+                            retention: listener.options().retention(),
+                            terms: None,
+                        });
+                    }
+                    Client::Centrifuge(_) => {
+                        shard.take_message(connection, payload).map_err(end)?;
+                        commands += 1;
+                    }
+                },
                 Event::Ping(payload) => {
-                    self.take_control_token(shard)?;
+                    self.take_control_token(shard).map_err(end)?;
                     let pong = dunlin_ws::pong_frame(payload);
                     // Nothing follows our close frame.
                     let is_open = connection.ending().is_none();
                     if is_open && shard.write(connection, &pong) == Written::Overrun {
-                        return Err(Disconnect::SlowReader.into());
+                        return Err(end(Disconnect::SlowReader));
                     }
                 }
-                Event::Pong(_) => self.take_control_token(shard)?,
+                Event::Pong(_) => self.take_control_token(shard).map_err(end)?,
                 Event::Close { code, .. } => {
                     let echo = dunlin_ws::close_frame(code.unwrap_or(CloseCode::NORMAL), "");
                     return Err(End { why: Disconnect::ClientLeft, close_frame: echo });
@@ -262,7 +261,7 @@ mod tests {
     #[test]
     fn an_idle_connection_is_small() {
         fn future_size<F: Future>(
-            _: impl FnOnce(Rc<Shard>, Rc<Connection>, BytesMut, PlainRight) -> F,
+            _: impl FnOnce(Rc<Shard>, Rc<Connection>, BytesMut) -> F,
         ) -> usize {
             size_of::<F>()
         }

@@ -24,6 +24,18 @@ fn plain() -> Manner {
     Manner::all(Format::PLAIN)
 }
 
+fn gather(
+    turn: &mut Turn,
+    hub: &mut Hub,
+    publications: impl IntoIterator<Item = Arc<Publication>>,
+) -> Vec<Run> {
+    turn.begin();
+    for publication in publications {
+        turn.gather(hub, publication);
+    }
+    turn.take().collect()
+}
+
 /// Delivers a run the way a shard does, `count` subscribers at a time, calling `pause` in between.
 fn fan_out(
     hub: &mut Hub,
@@ -61,7 +73,7 @@ fn publications_of_a_channel_form_one_run_in_order() {
     for _ in 0..2 {
         let all =
             [publication(1, "a"), publication(2, "x"), publication(3, "?"), publication(1, "b")];
-        let runs = turn.gather(&mut hub, all);
+        let runs = gather(&mut turn, &mut hub, all);
         let texts: Vec<Vec<&[u8]>> =
             runs.iter().map(|run| run.publications.iter().map(|p| p.data()).collect()).collect();
         assert_eq!(texts, [vec![&b"a"[..], b"b"], vec![b"x"]]);
@@ -73,7 +85,7 @@ fn a_run_of_a_channel_that_is_gone_reaches_nobody() {
     let mut hub = Hub::default();
     let (subscription, _) = hub.subscribe(&name(1), &plain(), 10);
     let mut turn = Turn::default();
-    let channel = turn.gather(&mut hub, [publication(1, "a")])[0].channel;
+    let channel = gather(&mut turn, &mut hub, [publication(1, "a")])[0].channel;
     hub.unsubscribe(subscription);
     hub.subscribe(&name(2), &plain(), 11);
     assert_eq!(fan_out(&mut hub, channel, 4, |_| {}), [0; 0]);
@@ -85,7 +97,7 @@ fn leaving_during_a_fan_out_hides_nobody_and_serves_nobody_twice() {
         for count in 1..5 {
             let mut hub = Hub::default();
             let ids: Vec<_> = (0..20).map(|c| hub.subscribe(&name(1), &plain(), c).0).collect();
-            let channel = Turn::default().gather(&mut hub, [publication(1, "a")])[0].channel;
+            let channel = gather(&mut Turn::default(), &mut hub, [publication(1, "a")])[0].channel;
             let mut left = false;
             let served = fan_out(&mut hub, channel, count, |hub| {
                 if !left {
@@ -148,7 +160,7 @@ proptest! {
                 }
                 Step::Unsubscribe { .. } => {}
                 Step::FanOut { channel, count } => {
-                    let runs = turn.gather(&mut hub, [publication(channel, "a")]);
+                    let runs = gather(&mut turn, &mut hub, [publication(channel, "a")]);
                     let found = runs.first().map(|run| run.channel);
                     let served = match found {
                         Some(id) => fan_out(&mut hub, id, count, |_| {}),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::{
+    channel::ChannelName,
     hub::{ChannelId, Hub},
     publication::Publication,
 };
@@ -34,26 +35,36 @@ pub(super) struct RunMark {
 }
 
 impl Turn {
-    /// Gathers `publications` into runs, channels in the order of their first publication.
-    /// Publications of channels without subscribers here are dropped: the last one left while they
-    /// were under way.
-    pub fn gather(
-        &mut self,
-        hub: &mut Hub,
-        publications: impl IntoIterator<Item = Arc<Publication>>,
-    ) -> &mut Vec<Run> {
+    /// Begins the next turn.
+    pub fn begin(&mut self) {
         self.number += 1;
         self.runs.clear();
-        for publication in publications {
-            let Some(&slot) = hub.by_name.get(publication.channel()) else { continue };
-            let channel = &mut hub.channels[slot as usize];
-            if channel.run.turn != self.number {
-                channel.run = RunMark { turn: self.number, run: super::index(self.runs.len()) };
-                let id = ChannelId { slot, generation: channel.generation };
-                self.runs.push(Run { channel: id, publications: SmallVec::new() });
-            }
-            self.runs[channel.run.run as usize].publications.push(publication);
+    }
+
+    /// Gathers a publication into the run of its channel. It is dropped when the channel has no
+    /// subscribers here: the last one left while it was under way.
+    pub fn gather(&mut self, hub: &mut Hub, publication: Arc<Publication>) {
+        let Some(&slot) = hub.by_name.get(publication.channel()) else { return };
+        let channel = &mut hub.channels[slot as usize];
+        if channel.run.turn != self.number {
+            channel.run = RunMark { turn: self.number, run: super::index(self.runs.len()) };
+            let id = ChannelId { slot, generation: channel.generation };
+            self.runs.push(Run { channel: id, publications: SmallVec::new() });
         }
-        &mut self.runs
+        self.runs[channel.run.run as usize].publications.push(publication);
+    }
+
+    /// Whether there is a run of this channel.
+    #[must_use]
+    pub fn has(&self, hub: &Hub, channel: &ChannelName) -> bool {
+        let slot = hub.by_name.get(channel);
+        slot.is_some_and(|slot| hub.channels[*slot as usize].run.turn == self.number)
+    }
+
+    /// Takes the runs there are, channels in the order of their first publication; what is gathered
+    /// from now on forms new runs.
+    pub fn take(&mut self) -> impl Iterator<Item = Run> {
+        self.number += 1;
+        self.runs.drain(..)
     }
 }

@@ -63,6 +63,7 @@ pub(crate) fn router(front: Arc<Front>) -> Router {
         .route("/ws", any(upgrade::default_channel))
         .route("/ws/", any(upgrade::no_channel))
         .route("/ws/{*channel}", any(upgrade::channel))
+        .route("/connection/websocket", any(upgrade::centrifuge))
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
         .route("/metrics", get(health::metrics))

@@ -13,7 +13,8 @@ use bytes::BytesMut;
 use dunlin_core::{
     channel::{ChannelName, InvalidPlainName},
     error::ClientError,
-    rights::{self, PlainRight},
+    publication::Encoding,
+    rights,
 };
 use dunlin_ws::{Accept, Compression, Refusal};
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -23,14 +24,14 @@ use tokio_rustls::server::TlsStream;
 
 use super::{Front, refuse};
 use crate::{
-    shard::{NoSeat, Seat},
+    shard::{Newcomer, NoSeat, Seat},
     stream::DetachedStream,
 };
 
 /// `GET /ws`: joins `plain.default_channel`.
 pub(super) async fn default_channel(State(front): State<Arc<Front>>, request: Request) -> Response {
     let channel = front.default_channel.clone();
-    upgrade(&front, channel, request).await
+    upgrade_plain(&front, channel, request).await
 }
 
 /// `GET /ws/`: joins nothing.
@@ -47,7 +48,7 @@ pub(super) async fn channel(
     // A name that is rejected is not even UTF-8.
     let channel = name.ok().and_then(|Path(name)| ChannelName::plain(&name).ok());
     match channel {
-        Some(channel) => upgrade(&front, channel, request).await,
+        Some(channel) => upgrade_plain(&front, channel, request).await,
         None => bad_channel(&front),
     }
 }
@@ -57,11 +58,50 @@ fn bad_channel(front: &Front) -> Response {
     refuse(StatusCode::BAD_REQUEST, "bad_channel", &InvalidPlainName.to_string())
 }
 
-async fn upgrade(front: &Arc<Front>, channel: ChannelName, mut request: Request) -> Response {
-    let right = match rights::plain(front.node.namespaces(), &channel) {
-        Ok(right) => right,
-        Err(error) => return refuse_channel(front, error),
+/// `GET /connection/websocket`: the Centrifuge dialect.
+pub(super) async fn centrifuge(State(front): State<Arc<Front>>, request: Request) -> Response {
+    let query = request.uri().query().unwrap_or_default();
+    let asks = |what: &str| query.split('&').any(|pair| pair == what);
+    let protocols = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
+    let mut protocols = protocols.iter().filter_map(|value| value.to_str().ok());
+    // The first of ours that the client offers; it may offer none.
+    let protocol = protocols.find_map(|offered| {
+        let mut offered = offered.split(',').map(str::trim);
+        offered.find_map(|name| PROTOCOLS.iter().find(|(ours, _)| *ours == name))
+    });
+    let by_query = asks("cf_protocol=protobuf") || asks("format=protobuf");
+    let encoding = match protocol {
+        Some((_, encoding)) => *encoding,
+        None if by_query => Encoding::Protobuf,
+        None => Encoding::Json,
     };
+    let pings_by_frames = asks("cf_ws_frame_ping_pong=true");
+    let newcomer = Newcomer::Centrifuge { encoding, pings_by_frames };
+    let mut response = upgrade(&front, newcomer, request).await;
+    if let Some((name, _)) = protocol
+        && response.status() == StatusCode::SWITCHING_PROTOCOLS
+    {
+        let name = HeaderValue::from_static(name);
+        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, name);
+    }
+    response
+}
+
+/// The subprotocols of the Centrifuge dialect.
+const PROTOCOLS: [(&str, Encoding); 2] =
+    [("centrifuge-protobuf", Encoding::Protobuf), ("centrifuge-json", Encoding::Json)];
+
+async fn upgrade_plain(front: &Arc<Front>, channel: ChannelName, request: Request) -> Response {
+    match rights::plain(front.node.namespaces(), &channel) {
+        Ok(options) => {
+            let newcomer = Newcomer::Plain { channel, options: Arc::clone(options) };
+            upgrade(front, newcomer, request).await
+        }
+        Err(error) => refuse_channel(front, error),
+    }
+}
+
+async fn upgrade(front: &Arc<Front>, newcomer: Newcomer, mut request: Request) -> Response {
     let accept = match judge(front, &request) {
         Ok(accept) => accept,
         Err(refusal) => return refuse_handshake(front, refusal),
@@ -69,7 +109,7 @@ async fn upgrade(front: &Arc<Front>, channel: ChannelName, mut request: Request)
     let Some(place) = front.places.take() else {
         return busy(front, "server_full", "this node has all the connections it may have");
     };
-    let seat = match front.next_shard().reserve(channel, accept.compression, place).await {
+    let seat = match front.next_shard().reserve(newcomer, accept.compression, place).await {
         Ok(seat) => seat,
         Err(NoSeat::BrokerLost) => {
             return busy(front, "broker_lost", "the broker is away, nothing can be promised now");
@@ -80,7 +120,7 @@ async fn upgrade(front: &Arc<Front>, channel: ChannelName, mut request: Request)
     };
     let upgraded = hyper::upgrade::on(&mut request);
     // The stream is ours once hyper has written the answer; until then this task waits for it.
-    tokio::spawn(hand_over(upgraded, seat, right));
+    tokio::spawn(hand_over(upgraded, seat));
     switching_protocols(&accept)
 }
 
@@ -148,11 +188,11 @@ fn switching_protocols(accept: &Accept) -> Response {
 }
 
 /// Takes the stream back from hyper and gives it to the seat's shard.
-async fn hand_over(upgraded: OnUpgrade, seat: Seat, right: PlainRight) {
+async fn hand_over(upgraded: OnUpgrade, seat: Seat) {
     // A client that left before its 101 was written leaves an empty seat, given back by its drop.
     let Ok(upgraded) = upgraded.await else { return };
     if let Some((stream, early)) = detach(upgraded) {
-        seat.attach(stream, early, right).await;
+        seat.attach(stream, early).await;
     }
 }
 

@@ -5,6 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 use dunlin_core::{channel::ChannelName, control::ConnectionReport};
 
 use super::Shard;
+use crate::connection::Connection;
 
 /// Who is on a shard.
 #[derive(Debug, Default)]
@@ -29,10 +30,20 @@ impl Shard {
         let channels = hub.channels().map(|(name, count)| (name.clone(), count));
         Census {
             clients: self.connections.borrow().len(),
-            users: HashSet::new(),
+            users: self.users.borrow().names().cloned().collect(),
             subscriptions: hub.subscription_count(),
             channels: channels.collect(),
-            connections: Vec::new(),
+            connections: self.everyone().iter().filter_map(|c| report(c)).collect(),
         }
     }
+}
+
+/// What is told of a connection, once its client is in.
+fn report(connection: &Connection) -> Option<ConnectionReport> {
+    let session = connection.session()?.borrow();
+    session.is_connected().then(|| ConnectionReport {
+        client: Box::from(&**session.client()),
+        user: Box::from(&**session.user()),
+        channels: session.subscriptions().iter().map(|s| s.channel.clone()).collect(),
+    })
 }

@@ -57,26 +57,37 @@ impl Shard {
             let mut slice = Slice::begin();
             let began_at = slice.began_at;
             let mut publication_count = 0;
-            let publications = notices.drain(..).filter_map(|notice| match notice {
-                Notice::Publication(publication) => {
-                    publication_count += 1;
-                    Some(publication)
+            turn.begin();
+            for notice in notices.drain(..) {
+                match notice {
+                    Notice::Publication(publication) => {
+                        publication_count += 1;
+                        turn.gather(&mut self.hub.borrow_mut(), publication);
+                    }
+                    Notice::Joined(joined) => {
+                        // What came before it is not for the newcomer.
+                        if turn.has(&self.hub.borrow(), &joined.channel) {
+                            fan_out.deliver_all(&self, &mut turn, &mut slice).await;
+                        }
+                        self.joined(*joined);
+                    }
+                    Notice::Turned(channel, how) => {
+                        fan_out.deliver_all(&self, &mut turn, &mut slice).await;
+                        self.turned(&channel, how);
+                    }
+                    Notice::PublishAnswered(connection, id, outcome) => {
+                        self.publish_answered(connection, id, outcome);
+                    }
+                    Notice::PublishFailed(connection, error) => {
+                        let why = error.into();
+                        endings.push((connection, why, close_frame(why)));
+                    }
+                    Notice::End(connection, why, close_frame) => {
+                        endings.push((connection, why, close_frame));
+                    }
                 }
-                Notice::PublishAnswered(..) => None,
-                Notice::PublishFailed(connection, error) => {
-                    let why = error.into();
-                    endings.push((connection, why, close_frame(why)));
-                    None
-                }
-                Notice::End(connection, why, close_frame) => {
-                    endings.push((connection, why, close_frame));
-                    None
-                }
-            });
-            let runs = turn.gather(&mut self.hub.borrow_mut(), publications);
-            for run in runs.drain(..) {
-                fan_out.deliver(&self, &run, &mut slice).await;
             }
+            fan_out.deliver_all(&self, &mut turn, &mut slice).await;
             for (connection, why, close_frame) in endings.drain(..) {
                 if let Some(connection) = self.connection(connection) {
                     self.end_with(&connection, why, close_frame);
@@ -110,6 +121,15 @@ struct FanOut {
 }
 
 impl FanOut {
+    /// Writes what the turn has gathered so far, and before it what clients were answered: who is
+    /// told that it is subscribed is told so before it gets publications.
+    async fn deliver_all(&mut self, shard: &Rc<Shard>, turn: &mut Turn, slice: &mut Slice) {
+        shard.flush_replies();
+        for run in turn.take() {
+            self.deliver(shard, &run, slice).await;
+        }
+    }
+
     /// Writes a run to every subscriber of its channel, each format encoded at most once.
     async fn deliver(&mut self, shard: &Rc<Shard>, run: &Run, slice: &mut Slice) {
         self.run_number += 1;

@@ -4,15 +4,16 @@
 //! share it without locks. No borrow of a cell is held across an await.
 
 mod census;
-mod control;
 mod deliver;
 mod orders;
 mod place;
 mod sweep;
 mod tally;
+mod users;
 
 use std::{
     cell::{Cell, RefCell, RefMut},
+    collections::BTreeSet,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -29,6 +30,7 @@ use dunlin_core::{
     interest::Wish,
     limits::Limits,
     metrics::{Ledger, Metrics},
+    namespace::ChannelOptions,
     node::Node,
     publication::Format,
 };
@@ -40,10 +42,14 @@ use tokio::{sync::Notify, time::Instant};
 use self::tally::Tally;
 pub(crate) use self::{
     census::Census,
-    orders::{NoSeat, Seat, ShardHandle, spawn},
+    orders::{Newcomer, NoSeat, Seat, ShardHandle, spawn},
     place::{Place, Places},
+    users::{UserCounts, Users},
 };
-use crate::connection::Connection;
+use crate::{
+    connection::{Client, Connection, Listener},
+    session::{Policy, Session},
+};
 
 /// What a shard is made of; everything in it can cross to the shard's thread.
 #[derive(Clone)]
@@ -60,6 +66,10 @@ pub(crate) struct Parts {
     pub(crate) pong_timeout: Duration,
     /// Longest time a seat waits for its socket.
     pub(crate) seat_age: Duration,
+    /// What the operator decided about clients of the Centrifuge dialect.
+    pub(crate) policy: Arc<Policy>,
+    /// How many connections users have on the whole node.
+    pub(crate) user_counts: Arc<UserCounts>,
 }
 
 /// The state of a shard, on its thread.
@@ -70,6 +80,11 @@ pub(crate) struct Shard {
     /// Connections made so far; tells apart those that used a slot one after another.
     generation: Cell<u32>,
     hub: RefCell<Hub>,
+    users: RefCell<Users>,
+    /// When sessions have to be looked at, by slot.
+    alarms: RefCell<BTreeSet<(Instant, u32)>>,
+    /// Those who have been told something that is not written yet.
+    talkative: RefCell<Vec<Rc<Connection>>>,
     read_buffer: RefCell<Box<[u8]>>,
     decoding: RefCell<dunlin_ws::Context>,
     publishes: RefCell<Vec<Publish>>,
@@ -96,6 +111,9 @@ impl Shard {
             connections: RefCell::default(),
             generation: Cell::new(0),
             hub: RefCell::default(),
+            users: RefCell::default(),
+            alarms: RefCell::default(),
+            talkative: RefCell::default(),
             read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into()),
             decoding: RefCell::new(decoding),
             publishes: RefCell::default(),
@@ -109,6 +127,42 @@ impl Shard {
 
     pub(crate) fn node(&self) -> &Node {
         &self.parts.node
+    }
+
+    pub(crate) fn shared_node(&self) -> Arc<Node> {
+        Arc::clone(&self.parts.node)
+    }
+
+    pub(crate) fn id(&self) -> ShardId {
+        self.parts.id
+    }
+
+    pub(crate) fn policy(&self) -> &Policy {
+        &self.parts.policy
+    }
+
+    pub(crate) fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    pub(crate) fn hub(&self) -> RefMut<'_, Hub> {
+        self.hub.borrow_mut()
+    }
+
+    pub(crate) fn users(&self) -> RefMut<'_, Users> {
+        self.users.borrow_mut()
+    }
+
+    pub(crate) fn user_counts(&self) -> &UserCounts {
+        &self.parts.user_counts
+    }
+
+    pub(crate) fn alarms(&self) -> RefMut<'_, BTreeSet<(Instant, u32)>> {
+        self.alarms.borrow_mut()
+    }
+
+    pub(crate) fn talkative(&self) -> RefMut<'_, Vec<Rc<Connection>>> {
+        self.talkative.borrow_mut()
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -143,10 +197,11 @@ impl Shard {
         self.started_at.elapsed().as_millis() as u32
     }
 
-    /// Makes a seat and subscribes it. Its deliveries wait in its backlog until it has a socket.
+    /// Makes a seat, and subscribes it if it is for one channel. Its deliveries wait in its backlog
+    /// until it has a socket.
     fn reserve(
         &self,
-        channel: &ChannelName,
+        newcomer: Newcomer,
         compression: Compression,
         place: Place,
     ) -> (ConnectionId, Result<Wish, BrokerLost>) {
@@ -155,18 +210,35 @@ impl Shard {
         let entry = connections.vacant_entry();
         let slot = u32::try_from(entry.key()).expect("limits.connections is below 2^32");
         let id = ConnectionId { shard: self.parts.id, slot, generation: self.generation.get() };
-        let format = match compression.may_send() {
-            true => Format::PLAIN_DEFLATED,
-            false => Format::PLAIN,
+        let (client, wish) = match newcomer {
+            Newcomer::Plain { channel, options } => {
+                self.listen(slot, &channel, options, compression)
+            }
+            Newcomer::Centrifuge { encoding, pings_by_frames } => {
+                let connect_by = Instant::now() + self.policy().connect_within;
+                let session = Session::new(encoding, pings_by_frames, connect_by);
+                (Client::Centrifuge(Box::new(RefCell::new(session))), Ok(Wish::Granted))
+            }
         };
+        entry.insert(Rc::new(Connection::seat(id, client, compression, place)));
+        (id, wish)
+    }
+
+    /// Subscribes a client of the plain dialect.
+    fn listen(
+        &self,
+        slot: u32,
+        channel: &ChannelName,
+        options: Arc<ChannelOptions>,
+        compression: Compression,
+    ) -> (Client, Result<Wish, BrokerLost>) {
+        let is_deflated = compression.may_send();
+        let format = if is_deflated { Format::PLAIN_DEFLATED } else { Format::PLAIN };
         let mut hub = self.hub.borrow_mut();
         let (subscription, _) = hub.subscribe(channel, &Manner::all(format), slot);
         let channel = hub.channel(subscription).clone();
-        let wish = self.parts.node.join(&channel, self.parts.id);
-        let connection = Connection::seat(id, channel, compression, place);
-        connection.subscription().set(Some(subscription));
-        entry.insert(Rc::new(connection));
-        (id, wish)
+        let wish = self.parts.node.want(&channel, self.parts.id, options.retention());
+        (Client::Plain(Listener::new(channel, options, subscription)), wish)
     }
 
     /// Ends a connection after it got what is in the inbox now, such as its own last publishes.
@@ -174,20 +246,43 @@ impl Shard {
         self.parts.inbox.push_end(id, why, close_frame);
     }
 
-    fn connection(&self, id: ConnectionId) -> Option<Rc<Connection>> {
-        let connections = self.connections.borrow();
-        connections.get(id.slot as usize).filter(|connection| connection.id() == id).cloned()
+    pub(crate) fn connection(&self, id: ConnectionId) -> Option<Rc<Connection>> {
+        self.connection_at(id.slot).filter(|connection| connection.id() == id)
     }
 
-    /// Ends the connection's subscription; it gets no more publications.
-    pub(crate) fn unsubscribe(&self, connection: &Connection) {
-        let Some(subscription) = connection.subscription().take() else { return };
-        let mut hub = self.hub.borrow_mut();
-        let (channel, company) = hub.unsubscribe(subscription);
-        if company == Company::Alone {
-            self.parts.node.leave(&channel, self.parts.id, std::time::Instant::now());
+    /// Whoever is in a slot now.
+    pub(crate) fn connection_at(&self, slot: u32) -> Option<Rc<Connection>> {
+        self.connections.borrow().get(slot as usize).cloned()
+    }
+
+    /// All connections there are now.
+    pub(crate) fn everyone(&self) -> Vec<Rc<Connection>> {
+        self.connections.borrow().iter().map(|(_, connection)| Rc::clone(connection)).collect()
+    }
+
+    /// Ends all subscriptions of a connection; it gets no more publications, and its user has one
+    /// connection less.
+    pub(crate) fn unsubscribe_all_of(&self, connection: &Connection) {
+        match connection.client() {
+            Client::Plain(listener) => {
+                let Some(subscription) = listener.subscription().take() else { return };
+                let (channel, company) = self.hub.borrow_mut().unsubscribe(subscription);
+                if company == Company::Alone {
+                    let now = std::time::Instant::now();
+                    self.parts.node.leave(&channel, self.parts.id, now);
+                }
+            }
+            Client::Centrifuge(_) => {
+                self.end_subscriptions(connection);
+                self.dismiss(connection);
+            }
         }
-        self.parts.ledger.subscriptions(hub.subscription_count());
+        self.note_subscriptions();
+    }
+
+    /// Tells the ledger how many subscriptions there are.
+    pub(crate) fn note_subscriptions(&self) {
+        self.parts.ledger.subscriptions(self.hub.borrow().subscription_count());
     }
 
     /// Forgets a connection and drops its socket. Does nothing when it is forgotten already.
@@ -196,7 +291,7 @@ impl Shard {
         if self.connection(id).is_none() {
             return;
         }
-        self.unsubscribe(connection);
+        self.unsubscribe_all_of(connection);
         self.connections.borrow_mut().remove(id.slot as usize);
         self.tally.dropped(connection.abandon().bytes());
         if connection.stream().is_some() {

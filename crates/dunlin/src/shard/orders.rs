@@ -10,7 +10,8 @@ use dunlin_core::{
     ids::ConnectionId,
     interest::Wish,
     limits::SUBSCRIBE_WAIT,
-    rights::PlainRight,
+    namespace::ChannelOptions,
+    publication::Encoding,
 };
 use dunlin_ws::Compression;
 use tokio::{
@@ -52,9 +53,21 @@ impl From<BrokerLost> for NoSeat {
     }
 }
 
+/// Who comes, by the dialect that it speaks.
+pub(crate) enum Newcomer {
+    /// The plain dialect, to one channel.
+    Plain { channel: ChannelName, options: Arc<ChannelOptions> },
+    /// The Centrifuge dialect.
+    Centrifuge {
+        encoding: Encoding,
+        /// Whether it is pinged by WebSocket frames instead of messages.
+        pings_by_frames: bool,
+    },
+}
+
 enum Order {
     Reserve {
-        channel: ChannelName,
+        newcomer: Newcomer,
         compression: Compression,
         place: Place,
         answer: oneshot::Sender<(ConnectionId, Result<Wish, BrokerLost>)>,
@@ -63,7 +76,6 @@ enum Order {
         id: ConnectionId,
         stream: DetachedStream,
         early: BytesMut,
-        right: PlainRight,
     },
     Release(ConnectionId),
     #[allow(dead_code, reason = "the control task is not there yet")]
@@ -125,13 +137,13 @@ impl Shard {
         match order {
             // The dropped answer is a refusal: who comes now by an old HTTP connection gets 503.
             Order::Reserve { .. } if self.is_leaving.get() => {}
-            Order::Reserve { channel, compression, place, answer } => {
-                let (id, wish) = self.reserve(&channel, compression, place);
+            Order::Reserve { newcomer, compression, place, answer } => {
+                let (id, wish) = self.reserve(newcomer, compression, place);
                 if answer.send((id, wish)).is_err() {
                     self.release(id);
                 }
             }
-            Order::Attach { id, stream, early, right } => self.attach(id, stream, early, right),
+            Order::Attach { id, stream, early } => self.attach(id, stream, early),
             Order::Release(id) => self.release(id),
             Order::Control(order) => self.obey_control(&order),
             Order::Census(answer) => {
@@ -156,13 +168,7 @@ impl Shard {
     }
 
     /// Gives a seat its socket: what waits for it is written, and what it sends is read.
-    fn attach(
-        self: &Rc<Self>,
-        id: ConnectionId,
-        stream: DetachedStream,
-        early: BytesMut,
-        right: PlainRight,
-    ) {
+    fn attach(self: &Rc<Self>, id: ConnectionId, stream: DetachedStream, early: BytesMut) {
         let Some(connection) = self.connection(id) else {
             // The seat is gone: over its bound or its time before it had a socket.
             self.parts.ledger.open();
@@ -179,9 +185,10 @@ impl Shard {
         if connection.backlog_bytes() > 0 {
             self.start_drain(&connection);
         }
-        let run = reader::run(Rc::clone(self), Rc::clone(&connection), early, right);
+        let run = reader::run(Rc::clone(self), Rc::clone(&connection), early);
         let reader = spawn_local(run);
         connection.set_reader(reader.abort_handle());
+        self.set_wake(&connection);
         if self.is_leaving.get() {
             self.end(&connection, Disconnect::NodeLeaving);
         }
@@ -189,18 +196,18 @@ impl Shard {
 }
 
 impl ShardHandle {
-    /// Reserves a seat in `channel` and waits until its subscription stands.
+    /// Reserves a seat and waits until its subscription, if it has one from the start, stands.
     ///
     /// # Errors
     /// [`NoSeat`] when nothing can be promised now.
     pub(crate) async fn reserve(
         &self,
-        channel: ChannelName,
+        newcomer: Newcomer,
         compression: Compression,
         place: Place,
     ) -> Result<Seat, NoSeat> {
         let (answer, reserved) = oneshot::channel();
-        let order = Order::Reserve { channel, compression, place, answer };
+        let order = Order::Reserve { newcomer, compression, place, answer };
         self.orders.send(order).await.map_err(|_| NoSeat::NodeLeaving)?;
         let (id, wish) = reserved.await.map_err(|_| NoSeat::NodeLeaving)?;
         let seat = Seat { id, orders: self.orders.clone(), is_taken: false };
@@ -242,16 +249,10 @@ impl ShardHandle {
 }
 
 impl Seat {
-    /// Gives the seat its socket. `early` is what the client sent before it had its 101, `right`
-    /// what it may do in the channel.
-    pub(crate) async fn attach(
-        mut self,
-        stream: DetachedStream,
-        early: BytesMut,
-        right: PlainRight,
-    ) {
+    /// Gives the seat its socket. `early` is what the client sent before it had its 101.
+    pub(crate) async fn attach(mut self, stream: DetachedStream, early: BytesMut) {
         self.is_taken = true;
-        let order = Order::Attach { id: self.id, stream, early, right };
+        let order = Order::Attach { id: self.id, stream, early };
         // A shard that died takes nobody; the dropped socket tells the client.
         let _ = self.orders.send(order).await;
     }

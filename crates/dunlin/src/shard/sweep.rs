@@ -4,7 +4,8 @@
 use std::{rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use dunlin_core::error::Disconnect;
+use dunlin_core::{error::Disconnect, event::Event, publication::Encoding};
+use dunlin_protocol::centrifuge;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::Shard;
@@ -13,40 +14,105 @@ use crate::connection::Connection;
 /// Time between two sweeps.
 const TICK: Duration = Duration::from_secs(1);
 
+/// One way to ask clients whether they are still there.
+struct Pinger {
+    /// Ticks between two pings; 0 = never.
+    interval: u64,
+    /// Ticks from a ping to the latest sign of life.
+    timeout: u64,
+    pings: Pings,
+}
+
+enum Pings {
+    /// A frame of the WebSocket protocol, that every client's library answers by itself.
+    Frame(Bytes),
+    /// A message of the Centrifuge protocol.
+    Message { json: Bytes, protobuf: Bytes },
+}
+
+impl Pinger {
+    fn by_frames(shard: &Shard) -> Self {
+        let pings = Pings::Frame(dunlin_ws::ping_frame(b""));
+        let parts = &shard.parts;
+        let (interval, timeout) = (ticks_in(parts.ping_interval), ticks_in(parts.pong_timeout));
+        Self { interval, timeout, pings }
+    }
+
+    fn by_messages(shard: &Shard) -> Self {
+        let ping = |encoding| {
+            let mut message = Vec::new();
+            centrifuge::write_event(encoding, &Event::Ping, &mut message);
+            shard.encoder.message(centrifuge::message_kind(encoding), &message, false)
+        };
+        let (json, protobuf) = (ping(Encoding::Json), ping(Encoding::Protobuf));
+        let policy = shard.policy();
+        let (interval, timeout) = (ticks_in(policy.ping_interval), ticks_in(policy.pong_timeout));
+        Self { interval, timeout, pings: Pings::Message { json, protobuf } }
+    }
+
+    fn is_for(&self, connection: &Connection) -> bool {
+        let session = connection.session().map(|session| session.borrow());
+        let by_messages = session.as_ref().is_some_and(|session| session.is_pinged_by_messages());
+        match self.pings {
+            Pings::Frame(_) => !by_messages,
+            Pings::Message { .. } => {
+                by_messages && session.is_some_and(|session| session.is_connected())
+            }
+        }
+    }
+
+    /// The ping in the connection's encoding, noted as sent.
+    fn ping(&self, connection: &Connection) -> &Bytes {
+        match (&self.pings, connection.session()) {
+            (Pings::Frame(ping), _) | (Pings::Message { json: ping, .. }, None) => ping,
+            (Pings::Message { json, protobuf }, Some(session)) => {
+                session.borrow_mut().note_ping();
+                match session.borrow().encoding() {
+                    Encoding::Json => json,
+                    Encoding::Protobuf => protobuf,
+                }
+            }
+        }
+    }
+}
+
 impl Shard {
     /// Sweeps for ever.
     pub(super) async fn sweep(self: Rc<Self>) {
-        let ping = dunlin_ws::ping_frame(b"");
+        let by_frames = Pinger::by_frames(&self);
+        let by_messages = Pinger::by_messages(&self);
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for number in 0.. {
             ticks.tick().await;
-            self.ping(number, &ping);
+            self.ping(number, &by_frames);
+            self.ping(number, &by_messages);
+            self.wake_due();
             self.give_up_seats();
             self.tally.flush();
         }
     }
 
-    /// Pings the share of the connections whose turn it is, and ends those that were pinged
-    /// `pong_timeout` ago and have been silent since. Spreads the pings over the interval.
-    fn ping(self: &Rc<Self>, number: u64, ping: &Bytes) {
-        let interval = ticks_in(self.parts.ping_interval);
-        let timeout = ticks_in(self.parts.pong_timeout);
+    /// Pings the share of a pinger's connections whose turn it is, and ends those that were pinged
+    /// its timeout ago and have been silent since. Spreads the pings over the interval.
+    fn ping(self: &Rc<Self>, number: u64, pinger: &Pinger) {
+        let (interval, timeout) = (pinger.interval, pinger.timeout);
         if interval == 0 {
             return;
         }
         if number >= timeout {
             for connection in self.every_nth(number - timeout, interval) {
-                if connection.is_quiet() {
+                if pinger.is_for(&connection) && connection.is_quiet() {
                     self.end(&connection, Disconnect::PongTimeout);
                 }
             }
         }
         for connection in self.every_nth(number, interval) {
             // What waits in a backlog is a question already, and has an age of its own.
-            if connection.backlog_bytes() == 0 && connection.ending().is_none() {
+            let is_idle = connection.backlog_bytes() == 0 && connection.ending().is_none();
+            if is_idle && pinger.is_for(&connection) {
                 connection.expect_sign_of_life();
-                self.write(&connection, ping);
+                self.write(&connection, pinger.ping(&connection));
             }
         }
     }

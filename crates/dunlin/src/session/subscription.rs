@@ -1,0 +1,117 @@
+//! A session's membership of a channel.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dunlin_core::{
+    auth::claims::Overrides,
+    channel::ChannelName,
+    command::Command,
+    filter::TagsFilter,
+    hub::{Manner, SubscriptionId},
+    namespace::ChannelOptions,
+    publication::{Delta, Dialect, Encoding, Format, PushFormat},
+    rights::Features,
+};
+
+/// One channel of a session.
+pub(crate) struct Subscription {
+    pub(crate) channel: ChannelName,
+    pub(super) state: State,
+    pub(crate) side: Side,
+    pub(super) features: Features,
+    /// Its coming and going is told to others.
+    pub(super) is_announced: bool,
+    /// Presence shows it.
+    pub(super) is_present: bool,
+    /// What others see of the client in this channel only.
+    pub(super) info: Option<Bytes>,
+    /// When its token runs out, in unix seconds.
+    pub(super) expire_at: Option<u64>,
+}
+
+/// Who asked for a subscription, and so who can be told when it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The client.
+    Client,
+    /// The application.
+    Server,
+}
+
+pub(super) enum State {
+    /// Its place in the channel's order is on its way.
+    Joining(Box<Joining>),
+    /// It stands.
+    Standing(SubscriptionId),
+}
+
+/// What has to be known when the place is there.
+pub(super) struct Joining {
+    pub(super) answer: Answer,
+    pub(super) was_recovering: bool,
+    /// An error is wanted instead of a fresh start.
+    pub(super) rejects_unrecovered: bool,
+    pub(super) wants_number: bool,
+    pub(super) wants_delta: bool,
+    pub(super) filter: Option<Arc<TagsFilter>>,
+    /// What the application tells the subscriber.
+    pub(super) data: Option<Bytes>,
+    /// What the client sent meanwhile that concerns the channel.
+    pub(super) waiting: Vec<Command>,
+}
+
+/// Who wants to know that a subscription stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// The client, as the reply to this command.
+    Reply(u32),
+    /// The client, as part of the reply to its connect command.
+    Connect,
+    /// The client, which did not ask.
+    Push,
+}
+
+impl Joining {
+    pub(super) fn new(answer: Answer) -> Self {
+        Self {
+            answer,
+            was_recovering: false,
+            rejects_unrecovered: false,
+            wants_number: false,
+            wants_delta: false,
+            filter: None,
+            data: None,
+            waiting: Vec::new(),
+        }
+    }
+
+    /// How the subscriber is served.
+    pub(super) fn manner(
+        &self,
+        encoding: Encoding,
+        is_deflated: bool,
+        number: u32,
+        hears_joins: bool,
+    ) -> Manner {
+        let push = PushFormat {
+            encoding,
+            number: self.wants_number.then_some(number),
+            delta: if self.wants_delta { Delta::Full } else { Delta::Off },
+        };
+        let format = Format { dialect: Dialect::Centrifuge(push), is_deflated };
+        Manner { format, hears_joins, filter: self.filter.clone() }
+    }
+}
+
+/// The options of a channel as they are for one subscriber.
+pub(super) fn overridden(options: &ChannelOptions, overrides: Overrides) -> ChannelOptions {
+    let mut options = options.clone();
+    let set = |option: &mut bool, value: Option<bool>| *option = value.unwrap_or(*option);
+    set(&mut options.presence, overrides.presence);
+    set(&mut options.join_leave, overrides.join_leave);
+    set(&mut options.force_recovery, overrides.force_recovery);
+    set(&mut options.force_positioning, overrides.force_positioning);
+    set(&mut options.force_push_join_leave, overrides.force_push_join_leave);
+    options
+}
