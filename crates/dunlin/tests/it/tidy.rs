@@ -275,7 +275,10 @@ fn crates_depend_on_what_they_may() {
                 "tokio", // its sync primitives, as the next check says
             ],
         ),
-        ("dunlin-protocol", &["bytes", "dunlin-core", "dunlin-ws"]),
+        (
+            "dunlin-protocol",
+            &["bytes", "dunlin-core", "dunlin-ws", "prost", "serde", "serde_json", "thiserror"],
+        ),
         ("dunlin-ws", &["base64", "bytes", "flate2", "sha1", "simdutf8", "thiserror"]),
     ];
     for (name, allowed) in pure {
