@@ -1,0 +1,56 @@
+//! What is special to JSON: its framing, and data that is embedded as it stands.
+
+use std::borrow::Cow;
+
+use dunlin_core::command::Command;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::{DecodeError, request};
+
+/// Commands, one on each line; the last line may end or not.
+pub(super) fn commands(message: &[u8]) -> impl Iterator<Item = Result<Command, DecodeError>> {
+    let lines = message.strip_suffix(b"\n").unwrap_or(message).split(|byte| *byte == b'\n');
+    lines.map(|line| {
+        let command: request::Command = serde_json::from_slice(line).or(Err(DecodeError))?;
+        Ok(command.into())
+    })
+}
+
+/// `data` as a JSON text without line breaks: itself if it is JSON, else a JSON string of it, with
+/// replacement characters where it is no UTF-8.
+pub(super) fn text(data: &[u8]) -> Cow<'_, str> {
+    // In valid JSON a raw line break is white space: strings hold none.
+    let breaks = ['\n', '\r'];
+    match serde_json::from_slice::<&RawValue>(data).map(RawValue::get) {
+        Ok(json) if json.contains(breaks) => Cow::Owned(json.replace(breaks, "")),
+        Ok(json) => Cow::Borrowed(json),
+        Err(_) => Cow::Owned(string(&String::from_utf8_lossy(data))),
+    }
+}
+
+/// The JSON string of `text`.
+pub(super) fn string(text: &str) -> String {
+    let mut string = Vec::with_capacity(text.len() + 2);
+    value(&mut string, text);
+    String::from_utf8(string).expect("JSON is UTF-8")
+}
+
+/// Appends a number, a boolean or a string.
+pub(super) fn value<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+    serde_json::to_writer(out, value).expect("a vector takes all, and these have a JSON form");
+}
+
+/// Begins the next value of an array or object.
+pub(super) fn separate(out: &mut Vec<u8>) {
+    if !matches!(out.last(), Some(b'{' | b'[')) {
+        out.push(b',');
+    }
+}
+
+/// Begins the next field of an object.
+pub(super) fn key(out: &mut Vec<u8>, name: &str) {
+    separate(out);
+    value(out, name);
+    out.push(b':');
+}

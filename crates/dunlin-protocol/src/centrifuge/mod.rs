@@ -1,0 +1,76 @@
+//! The Centrifuge dialect: commands come in, replies and pushes go out, as JSON or as Protobuf.
+//!
+//! Both encodings share one schema. Requests are structs that either decoder fills; replies are
+//! written field by field, with the number and the name of each.
+
+mod request;
+
+mod json;
+mod protobuf;
+
+mod reply;
+
+mod publication;
+
+mod writer;
+
+mod close;
+
+use dunlin_core::{
+    command::Command,
+    event::Event,
+    publication::{Encoding, Publication, PushFormat},
+};
+use dunlin_ws::MessageKind;
+
+pub use self::close::close_code;
+use self::writer::Writer;
+
+/// The kind of message that an encoding travels in.
+#[must_use]
+pub fn message_kind(encoding: Encoding) -> MessageKind {
+    match encoding {
+        Encoding::Json => MessageKind::Text,
+        Encoding::Protobuf => MessageKind::Binary,
+    }
+}
+
+/// The bytes are no commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the message is not made of commands")]
+pub struct DecodeError;
+
+/// The commands of one message, in order. There is at least one, or an error; nothing that follows
+/// an error counts.
+pub fn commands(
+    encoding: Encoding,
+    message: &[u8],
+) -> impl Iterator<Item = Result<Command, DecodeError>> {
+    let (json, protobuf) = match encoding {
+        Encoding::Json => (Some(json::commands(message)), None),
+        Encoding::Protobuf => (None, Some(protobuf::commands(message))),
+    };
+    json.into_iter().flatten().chain(protobuf.into_iter().flatten())
+}
+
+/// Appends an event to the events of one message.
+pub fn write_event(encoding: Encoding, event: &Event, message: &mut Vec<u8>) {
+    if encoding == Encoding::Json && !message.is_empty() {
+        message.push(b'\n');
+    }
+    Writer::new(encoding, message).message(|reply| reply::event(reply, event));
+}
+
+/// The payload of the message that brings a publication to its subscribers. `base` is the
+/// publication that they had before, for differences.
+#[must_use]
+pub fn push(publication: &Publication, format: PushFormat, base: Option<&Publication>) -> Vec<u8> {
+    let mut message = Vec::with_capacity(publication.data().len() + PUSH_BYTES);
+    Writer::new(format.encoding, &mut message).message(|reply| {
+        reply.field(4, "push", |push| publication::push(push, publication, format, base));
+    });
+    message
+}
+
+/// What a push takes beside the payload, roughly.
+const PUSH_BYTES: usize = 128;

@@ -1,0 +1,319 @@
+//! Requests as they are written: by their names in JSON, by their numbers in Protobuf. Absent, null
+//! and zero are the same. Fields that nothing here asks for are left out, and skipped like unknown
+//! ones.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use dunlin_core::{
+    command::{self, Connect, History, Request, Resume, Subscribe},
+    filter,
+};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+#[derive(Deserialize, prost::Message)]
+pub(super) struct Command {
+    #[prost(uint32, optional, tag = "1")]
+    id: Option<u32>,
+    #[prost(message, optional, tag = "4")]
+    connect: Option<ConnectRequest>,
+    #[prost(message, optional, tag = "5")]
+    subscribe: Option<SubscribeRequest>,
+    #[prost(message, optional, tag = "6")]
+    unsubscribe: Option<ChannelRequest>,
+    #[prost(message, optional, tag = "7")]
+    publish: Option<PublishRequest>,
+    #[prost(message, optional, tag = "8")]
+    presence: Option<ChannelRequest>,
+    #[prost(message, optional, tag = "9")]
+    presence_stats: Option<ChannelRequest>,
+    #[prost(message, optional, tag = "10")]
+    history: Option<HistoryRequest>,
+    #[prost(message, optional, tag = "11")]
+    ping: Option<PingRequest>,
+    #[prost(message, optional, tag = "12")]
+    send: Option<SendRequest>,
+    #[prost(message, optional, tag = "13")]
+    rpc: Option<RpcRequest>,
+    #[prost(message, optional, tag = "14")]
+    refresh: Option<RefreshRequest>,
+    #[prost(message, optional, tag = "15")]
+    sub_refresh: Option<SubRefreshRequest>,
+}
+
+#[derive(Deserialize, prost::Message)]
+struct ConnectRequest {
+    #[prost(string, optional, tag = "1")]
+    token: Option<String>,
+    #[prost(btree_map = "string, message", tag = "3")]
+    #[serde(default, deserialize_with = "default_if_null")]
+    subs: BTreeMap<String, SubscribeRequest>,
+}
+
+#[derive(PartialEq, Deserialize, prost::Message)]
+struct SubscribeRequest {
+    #[prost(string, optional, tag = "1")]
+    channel: Option<String>,
+    #[prost(string, optional, tag = "2")]
+    token: Option<String>,
+    #[prost(bool, optional, tag = "3")]
+    recover: Option<bool>,
+    #[prost(string, optional, tag = "6")]
+    epoch: Option<String>,
+    #[prost(uint64, optional, tag = "7")]
+    offset: Option<u64>,
+    #[prost(bool, optional, tag = "9")]
+    positioned: Option<bool>,
+    #[prost(bool, optional, tag = "10")]
+    recoverable: Option<bool>,
+    #[prost(bool, optional, tag = "11")]
+    join_leave: Option<bool>,
+    #[prost(string, optional, tag = "12")]
+    delta: Option<String>,
+    #[prost(message, optional, tag = "13")]
+    tf: Option<FilterNode>,
+    #[prost(int64, optional, tag = "14")]
+    flag: Option<i64>,
+    #[prost(int32, optional, tag = "15")]
+    r#type: Option<i32>,
+}
+
+/// How deep a filter may be nested is bounded by the decoders, far above what any filter may have:
+/// one that is a little too deep is read, and refused with a reason.
+#[derive(PartialEq, Deserialize, prost::Message)]
+struct FilterNode {
+    #[prost(string, optional, tag = "1")]
+    op: Option<String>,
+    #[prost(string, optional, tag = "2")]
+    key: Option<String>,
+    #[prost(string, optional, tag = "3")]
+    cmp: Option<String>,
+    #[prost(string, optional, tag = "4")]
+    val: Option<String>,
+    #[prost(string, repeated, tag = "5")]
+    #[serde(default, deserialize_with = "default_if_null")]
+    vals: Vec<String>,
+    #[prost(message, repeated, tag = "6")]
+    #[serde(default, deserialize_with = "default_if_null")]
+    nodes: Vec<Self>,
+}
+
+/// A request that says nothing but a channel.
+#[derive(Deserialize, prost::Message)]
+struct ChannelRequest {
+    #[prost(string, optional, tag = "1")]
+    channel: Option<String>,
+}
+
+#[derive(Deserialize, prost::Message)]
+struct PublishRequest {
+    #[prost(string, optional, tag = "1")]
+    channel: Option<String>,
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    #[serde(default, deserialize_with = "raw")]
+    data: Option<Bytes>,
+    #[prost(int32, optional, tag = "3")]
+    r#type: Option<i32>,
+}
+
+#[derive(Deserialize, prost::Message)]
+struct HistoryRequest {
+    #[prost(string, optional, tag = "1")]
+    channel: Option<String>,
+    #[prost(int32, optional, tag = "7")]
+    limit: Option<i32>,
+    #[prost(message, optional, tag = "8")]
+    since: Option<StreamPosition>,
+    #[prost(bool, optional, tag = "9")]
+    reverse: Option<bool>,
+}
+
+#[derive(Deserialize, prost::Message)]
+struct StreamPosition {
+    #[prost(uint64, optional, tag = "1")]
+    offset: Option<u64>,
+    #[prost(string, optional, tag = "2")]
+    epoch: Option<String>,
+}
+
+#[derive(Deserialize, prost::Message)]
+struct PingRequest {}
+
+#[derive(Deserialize, prost::Message)]
+struct SendRequest {
+    #[prost(bytes = "bytes", optional, tag = "1")]
+    #[serde(default, deserialize_with = "raw")]
+    data: Option<Bytes>,
+}
+
+#[derive(Deserialize, prost::Message)]
+struct RpcRequest {
+    #[prost(bytes = "bytes", optional, tag = "1")]
+    #[serde(default, deserialize_with = "raw")]
+    data: Option<Bytes>,
+    #[prost(string, optional, tag = "2")]
+    method: Option<String>,
+}
+
+#[derive(Deserialize, prost::Message)]
+struct RefreshRequest {
+    #[prost(string, optional, tag = "1")]
+    token: Option<String>,
+}
+
+#[derive(Deserialize, prost::Message)]
+struct SubRefreshRequest {
+    #[prost(string, optional, tag = "1")]
+    channel: Option<String>,
+    #[prost(string, optional, tag = "2")]
+    token: Option<String>,
+    #[prost(int32, optional, tag = "3")]
+    r#type: Option<i32>,
+}
+
+impl From<Command> for command::Command {
+    fn from(command: Command) -> Self {
+        let id = command.id();
+        let nothing = if id == 0 { Request::Pong } else { Request::Unknown };
+        Self { id, request: command.request().unwrap_or(nothing) }
+    }
+}
+
+impl Command {
+    /// What is asked for; of several requests the first.
+    fn request(self) -> Option<Request> {
+        let connect = self.connect.map(Request::from);
+        connect
+            .or_else(|| self.subscribe.map(Request::from))
+            .or_else(|| {
+                self.unsubscribe.map(|it| Request::Unsubscribe(it.channel.unwrap_or_default()))
+            })
+            .or_else(|| self.publish.map(Request::from))
+            .or_else(|| self.presence.map(|it| Request::Presence(it.channel.unwrap_or_default())))
+            .or_else(|| {
+                self.presence_stats.map(|it| Request::PresenceStats(it.channel.unwrap_or_default()))
+            })
+            .or_else(|| self.history.map(Request::from))
+            .or_else(|| self.ping.map(|_| Request::Unknown))
+            .or_else(|| self.send.map(|it| Request::Send(it.data.unwrap_or_default())))
+            .or_else(|| self.rpc.map(Request::from))
+            .or_else(|| self.refresh.map(|it| Request::Refresh(it.token.unwrap_or_default())))
+            .or_else(|| self.sub_refresh.map(Request::from))
+    }
+}
+
+impl From<ConnectRequest> for Request {
+    fn from(request: ConnectRequest) -> Self {
+        let recover = |(channel, sub): (String, SubscribeRequest)| Some((channel, sub.resume()?));
+        Self::Connect(Box::new(Connect {
+            token: request.token.unwrap_or_default(),
+            recover: request.subs.into_iter().filter_map(recover).collect(),
+        }))
+    }
+}
+
+impl From<SubscribeRequest> for Request {
+    fn from(mut request: SubscribeRequest) -> Self {
+        Self::Subscribe(Box::new(Subscribe {
+            channel: request.channel.take().unwrap_or_default(),
+            token: request.token.take().unwrap_or_default(),
+            positioned: request.positioned(),
+            recoverable: request.recoverable(),
+            join_leave: request.join_leave(),
+            delta: request.delta.take().unwrap_or_default(),
+            filter: request.tf.take().map(filter::FilterNode::from),
+            flag: request.flag(),
+            kind: request.r#type(),
+            resume: request.resume(),
+        }))
+    }
+}
+
+impl SubscribeRequest {
+    fn resume(self) -> Option<Resume> {
+        let is_wanted = self.recover();
+        let resume = Resume { offset: self.offset(), epoch: self.epoch.unwrap_or_default() };
+        is_wanted.then_some(resume)
+    }
+}
+
+impl From<FilterNode> for filter::FilterNode {
+    fn from(node: FilterNode) -> Self {
+        Self {
+            op: node.op.unwrap_or_default(),
+            key: node.key.unwrap_or_default(),
+            cmp: node.cmp.unwrap_or_default(),
+            val: node.val.unwrap_or_default(),
+            vals: node.vals,
+            nodes: node.nodes.into_iter().map(Self::from).collect(),
+        }
+    }
+}
+
+impl From<PublishRequest> for Request {
+    fn from(request: PublishRequest) -> Self {
+        match request.r#type() {
+            STREAM => Self::Publish {
+                channel: request.channel.unwrap_or_default(),
+                data: request.data.unwrap_or_default(),
+            },
+            _ => Self::Unknown,
+        }
+    }
+}
+
+impl From<HistoryRequest> for Request {
+    fn from(request: HistoryRequest) -> Self {
+        Self::History(Box::new(History {
+            limit: request.limit(),
+            is_reverse: request.reverse(),
+            since: request.since.map(StreamPosition::resume),
+            channel: request.channel.unwrap_or_default(),
+        }))
+    }
+}
+
+impl StreamPosition {
+    fn resume(self) -> Resume {
+        Resume { offset: self.offset(), epoch: self.epoch.unwrap_or_default() }
+    }
+}
+
+impl From<RpcRequest> for Request {
+    fn from(request: RpcRequest) -> Self {
+        Self::Rpc {
+            method: request.method.unwrap_or_default(),
+            data: request.data.unwrap_or_default(),
+        }
+    }
+}
+
+impl From<SubRefreshRequest> for Request {
+    fn from(request: SubRefreshRequest) -> Self {
+        match request.r#type() {
+            STREAM => Self::SubRefresh {
+                channel: request.channel.unwrap_or_default(),
+                token: request.token.unwrap_or_default(),
+            },
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// The type of subscriptions that there are here; the others are maps and shared polls.
+const STREAM: i32 = 0;
+
+/// A JSON value as it stands.
+fn raw<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Bytes>, D::Error> {
+    let value = Option::<&RawValue>::deserialize(from)?;
+    Ok(value.map(|value| Bytes::copy_from_slice(value.get().as_bytes())))
+}
+
+fn default_if_null<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Option::deserialize(from).map(Option::unwrap_or_default)
+}
