@@ -7,6 +7,9 @@
 //! the next batch of its channel is in any. And a subscriber that begins is in the inbox of its
 //! shard at its place in that order: so nobody has to buffer for it.
 
+mod entry;
+mod heals;
+
 use std::{
     collections::{HashMap, VecDeque},
     hash::BuildHasher,
@@ -21,7 +24,7 @@ use std::{
 use foldhash::quality::RandomState;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use crate::{
     channel::ChannelName,
@@ -33,7 +36,13 @@ use crate::{
     namespace::Retention,
     position::Position,
     publication::Publication,
-    stream::{Begin, Flow, Gap, Resume, Snapshot, Stream, Turn},
+    stream::{Begin, Flow, Gap, Resume, Snapshot, Turn},
+};
+
+pub use self::entry::{PendingWish, Wish};
+use self::{
+    entry::{Entry, Knowledge},
+    heals::Heals,
 };
 
 /// A power of two well above the number of threads that meet here.
@@ -55,93 +64,6 @@ struct Partition {
     /// Channels whose last subscriber left, oldest first; stale when the channel was wanted again
     /// since.
     lingering: VecDeque<(Instant, ChannelName)>,
-}
-
-struct Entry {
-    shards: SmallVec<[ShardId; 4]>,
-    knowledge: Knowledge,
-    /// Where the node is in the channel; none when the channel keeps nothing.
-    stream: Option<Box<Stream>>,
-    number: u32,
-    /// When the last subscriber left; none while there is one.
-    unwanted_since: Option<Instant>,
-}
-
-impl Entry {
-    fn new(retention: Option<Retention>, number: u32) -> Self {
-        Self {
-            shards: SmallVec::new(),
-            knowledge: Knowledge::Nothing,
-            stream: retention.map(|retention| Box::new(Stream::new(retention))),
-            number,
-            unwanted_since: None,
-        }
-    }
-
-    fn want(&mut self, shard: ShardId) {
-        self.unwanted_since = None;
-        if !self.shards.contains(&shard) {
-            self.shards.push(shard);
-        }
-    }
-
-    /// Everything stands: whoever waits may go on.
-    fn grant(&mut self) {
-        if let Knowledge::Ordered(waiting) =
-            mem::replace(&mut self.knowledge, Knowledge::Acknowledged)
-        {
-            waiting.send_replace(Some(Ok(())));
-        }
-    }
-
-    /// Whoever comes now has to wait; who waits already goes on waiting.
-    fn hold(&mut self) -> PendingWish {
-        if !matches!(self.knowledge, Knowledge::Ordered(_)) {
-            self.knowledge = Knowledge::Ordered(watch::Sender::new(None));
-        }
-        match &self.knowledge {
-            Knowledge::Ordered(answer) => PendingWish(answer.subscribe()),
-            Knowledge::Nothing | Knowledge::Acknowledged => unreachable!("it was set just now"),
-        }
-    }
-}
-
-/// What the broker knows of our interest in a channel.
-enum Knowledge {
-    /// Not ordered yet, or refused: the next wish orders.
-    Nothing,
-    /// Ordered, not acknowledged; those who wait for it hold the other end.
-    Ordered(watch::Sender<Answer>),
-    /// Acknowledged: what is published from now on arrives.
-    Acknowledged,
-}
-
-/// The answer to a wish for a channel.
-#[must_use]
-pub enum Wish {
-    /// The broker knows: the subscription stands.
-    Granted,
-    /// The broker was asked and will answer.
-    Pending(PendingWish),
-}
-
-/// A wish that the broker has not answered yet.
-pub struct PendingWish(watch::Receiver<Answer>);
-
-/// Nothing yet, or whether the subscription stands.
-type Answer = Option<Result<(), BrokerLost>>;
-
-impl PendingWish {
-    /// Waits for the broker's answer. Cancel-safe.
-    ///
-    /// # Errors
-    /// [`BrokerLost`] when the broker went away first, or refused.
-    pub async fn granted(mut self) -> Result<(), BrokerLost> {
-        match self.0.wait_for(Option::is_some).await {
-            Ok(answer) => answer.unwrap_or(Err(BrokerLost)),
-            Err(_forgotten) => Err(BrokerLost),
-        }
-    }
 }
 
 /// Whether a subscriber began.
@@ -330,15 +252,13 @@ impl Interest {
 
     /// The broker could not be asked about a gap: [`Interest::audit`] has it asked again.
     pub fn not_healed(&self, channel: ChannelName, gap: Gap) {
-        self.heals.later.lock().push((channel, gap));
+        self.heals.postpone(channel, gap);
     }
 
     /// Asks anew about gaps that could not be healed, and whether channels that have been silent
     /// for a minute or so should have been. Called about once a second.
     pub fn audit(&self, number: usize) {
-        for (channel, gap) in mem::take(&mut *self.heals.later.lock()) {
-            self.heals.push(&channel, gap);
-        }
+        self.heals.resume();
         let mut partition = self.partitions[number % PARTITIONS].lock();
         for (channel, entry) in &mut partition.entries {
             if entry.stream.as_mut().is_some_and(|stream| stream.has_been_idle()) {
@@ -434,36 +354,6 @@ impl Interest {
         let hash = self.hasher.hash_one(channel);
         // The high bits: the map inside uses the low ones of its own hash.
         &self.partitions[(hash >> 58) as usize % PARTITIONS]
-    }
-}
-
-/// Gaps to be healed, in the order in which they were found.
-#[derive(Default)]
-struct Heals {
-    queue: Mutex<VecDeque<(ChannelName, Gap)>>,
-    filled: Notify,
-    /// Those that failed.
-    later: Mutex<Vec<(ChannelName, Gap)>>,
-}
-
-impl Heals {
-    fn push(&self, channel: &ChannelName, gap: Gap) {
-        self.queue.lock().push_back((channel.clone(), gap));
-        self.filled.notify_one();
-    }
-
-    async fn next(&self) -> (ChannelName, Gap) {
-        loop {
-            let next = self.queue.lock().pop_front();
-            match next {
-                Some(next) => {
-                    // There may be more, for others who wait.
-                    self.filled.notify_one();
-                    return next;
-                }
-                None => self.filled.notified().await,
-            }
-        }
     }
 }
 

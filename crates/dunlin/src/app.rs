@@ -28,7 +28,7 @@ use prometheus_client::registry::Registry;
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
     time::interval,
 };
 use tokio_rustls::TlsAcceptor;
@@ -84,19 +84,14 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
     let presence = Arc::new(MemoryPresence::default());
     let node = Arc::new(Node::new(interest, broker.share(), presence, namespaces));
 
-    let (connection_keys, subscription_keys) = keyrings(&config.client)?;
-    for keys in [&connection_keys, &subscription_keys] {
-        let keys = Arc::clone(keys);
-        tokio::spawn(async move { keys.follow().await });
-    }
-    let revocations = Arc::new(RwLock::new(Revocations::new(REVOCATIONS_MAX)));
-    let policy = Policy::new(&config.client, connection_keys, subscription_keys, revocations);
-    let (policy, user_counts) = (Arc::new(policy), Arc::new(UserCounts::default()));
     let ledgers: Vec<_> = inboxes.iter().map(|_| Arc::new(Ledger::default())).collect();
     let metrics = Metrics::register(&mut registry, ledgers.clone(), {
         let node = Arc::clone(&node);
         move || node.channel_count()
     });
+    let revocations = Arc::new(RwLock::new(Revocations::new(REVOCATIONS_MAX)));
+    let policy = Arc::new(policy(&config.client, revocations)?);
+    let user_counts = Arc::new(UserCounts::default());
     let shards = (0..).zip(inboxes.into_iter().zip(ledgers)).map(|(place, (inbox, ledger))| {
         let shard = shard::spawn(shard::Parts {
             id: ShardId::new(place),
@@ -131,11 +126,7 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
     let address = acceptor.listener.local_addr().context("cannot ask for the listen address")?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let mut accepting = tokio::spawn(acceptor.run());
-    for _ in 0..HEALERS {
-        let node = Arc::clone(&node);
-        tokio::spawn(async move { node.heal().await });
-    }
-    tokio::spawn(sweep(node));
+    look_after(&node);
     tokio::spawn(reload(tls.map(|tls| tls.certificate)));
     tracing::info!(shards = front.shards.len(), "listening on {scheme}://{address}");
 
@@ -145,8 +136,19 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
         () = broker.died() => anyhow::bail!("a link to redis died; the log says why"),
         _ = &mut accepting => anyhow::bail!("the accept loop died; the log says why"),
     }
+    leave(&front, &broker, accepting, config, &mut signals).await
+}
+
+/// Takes leave of clients and of the other nodes.
+async fn leave(
+    front: &Front,
+    broker: &ChosenBroker,
+    accepting: JoinHandle<()>,
+    config: &Config,
+    signals: &mut Signals,
+) -> anyhow::Result<ExitCode> {
     let last = broker.shutdown();
-    match shutdown::leave(&front, accepting, &config.shutdown, &mut signals, last).await {
+    match shutdown::leave(front, accepting, &config.shutdown, signals, last).await {
         Left::InOrder => tracing::info!("left in order"),
         Left::CutShort => tracing::warn!("left in a hurry: connections were cut off"),
     }
@@ -187,6 +189,25 @@ fn limits(config: &Config, connections: usize) -> Limits {
 fn shard_count(config: &Config) -> usize {
     let cores = || available_parallelism().map_or(1, usize::from).min(ShardId::MAX);
     if config.shards == 0 { cores() } else { config.shards }
+}
+
+/// What the operator decided about clients; key sets are kept up to date from now on.
+fn policy(config: &ClientConfig, revocations: Arc<RwLock<Revocations>>) -> anyhow::Result<Policy> {
+    let (connection_keys, subscription_keys) = keyrings(config)?;
+    for keys in [&connection_keys, &subscription_keys] {
+        let keys = Arc::clone(keys);
+        tokio::spawn(async move { keys.follow().await });
+    }
+    Ok(Policy::new(config, connection_keys, subscription_keys, revocations))
+}
+
+/// Starts what heals the streams of a node and lets go of what nobody wants.
+fn look_after(node: &Arc<Node>) {
+    for _ in 0..HEALERS {
+        let node = Arc::clone(node);
+        tokio::spawn(async move { node.heal().await });
+    }
+    tokio::spawn(sweep(Arc::clone(node)));
 }
 
 /// The keys of connection and of subscription tokens: the same, unless the latter have their own.

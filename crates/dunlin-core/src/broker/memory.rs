@@ -61,7 +61,7 @@ impl MemoryBroker {
     fn publish_one(&self, publish: Publish) -> PublishOutcome {
         let Publish { publication, retention, terms } = publish;
         if retention.is_none() && terms.is_none() {
-            self.deliver(Arc::new(publication));
+            self.deliver(&Arc::new(publication));
             return Ok(None);
         }
         let terms = terms.unwrap_or_default();
@@ -74,14 +74,14 @@ impl MemoryBroker {
         }
         let answer = match retention {
             None => {
-                self.deliver(Arc::new(publication));
+                self.deliver(&Arc::new(publication));
                 None
             }
             Some(retention) => {
                 let stream = partition.stream(&channel, retention, now);
                 if stream.takes(&terms) {
                     // Under the lock: delivered in the order in which it is kept.
-                    self.deliver(stream.append(publication, retention, now));
+                    self.deliver(&stream.append(publication, retention, now));
                 }
                 Some(stream.top())
             }
@@ -90,8 +90,8 @@ impl MemoryBroker {
         Ok(answer)
     }
 
-    fn deliver(&self, publication: Arc<Publication>) {
-        self.interest.deliver(publication.channel(), slice::from_ref(&publication));
+    fn deliver(&self, publication: &Arc<Publication>) {
+        self.interest.deliver(publication.channel(), slice::from_ref(publication));
     }
 
     /// Runs `look` on the channel's stream as it is now.

@@ -8,8 +8,8 @@
 //! 3. Within a channel, every node's [`Interest::deliver`] sees the same order; publishes of one
 //!    caller keep theirs.
 //! 4. Every [`ReplyTo`] is answered exactly once: the publish happened, did not, or is
-//!    [`PublishError::Unknown`](crate::error::PublishError::Unknown). With a [`Retention`] what is unknown is asked about before it is
-//!    repeated, so that it appears once.
+//!    [`Unknown`](crate::error::PublishError::Unknown). With a [`Retention`] what is unknown is
+//!    asked about before it is repeated, so that it appears once.
 //! 5. A publication comes back through `deliver` or not at all: never a local-only delivery.
 //! 6. Lost means: [`Interest::lose`] was called, `status` says so, publishes wait within a bound
 //!    and are then refused.

@@ -78,7 +78,7 @@ impl Manner {
     }
 
     /// The manner of those that have had a publication, where that makes a difference.
-    fn from_then_on(&self) -> Option<Self> {
+    fn after_the_first(&self) -> Option<Self> {
         let Dialect::Centrifuge(push) = self.format.dialect else { return None };
         let dialect = Dialect::Centrifuge(PushFormat { delta: Delta::Fossil, ..push });
         let format = Format { dialect, ..self.format };
@@ -243,7 +243,7 @@ impl Hub {
         for group in 0..self.channels[slot].groups.len() {
             let from = &self.channels[slot].groups[group];
             let had_one = run.publications.iter().any(|publication| from.manner.wants(publication));
-            if let Some(manner) = from.manner.from_then_on().filter(|_| had_one) {
+            if let Some(manner) = from.manner.after_the_first().filter(|_| had_one) {
                 self.move_group(slot, group, &manner);
             }
         }

@@ -21,7 +21,8 @@ use tokio::time::Instant;
 use super::{
     Connecting, Identity, Phase, Session, Side, Subscription,
     commands::{Done, Refusal},
-    subscribe::{Wanted, expiry},
+    entry::Wanted,
+    subscribe::expiry,
     subscription::{Answer, Joining, State, overridden},
 };
 use crate::{

@@ -5,6 +5,7 @@
 mod ask;
 mod commands;
 mod connect;
+mod entry;
 mod expiry;
 mod policy;
 mod publish;
@@ -13,6 +14,7 @@ mod replies;
 mod server_side;
 mod subscribe;
 mod subscription;
+mod unsubscribe;
 
 use std::sync::Arc;
 

@@ -103,7 +103,8 @@ fn handshake(tcp: TcpStream, certificate: &CertificateDer<'static>) -> Tls {
 
 #[test]
 fn messages_pass_as_they_are() {
-    let node = TlsNode::start(&["shards=2"]);
+    // Room for everything below: the sender reads its own echo after it has sent all.
+    let node = TlsNode::start(&["shards=2", "limits.backlog_bytes=4MiB"]);
     let mut clients: Vec<_> = (0..4).map(|_| node.join("secret")).collect();
     for size in [0, 1, 125, 126, 16_384, 16_385, 65_535, 65_536] {
         let data: Vec<u8> = (0..size).map(|number| (number % 251) as u8).collect();

@@ -1,0 +1,115 @@
+//! The ends of subscriptions, whoever wants them.
+
+use std::{rc::Rc, sync::Arc, time::Instant};
+
+use dunlin_core::{
+    channel::ChannelName,
+    error::Disconnect,
+    event::{Event, Push, Unsubscribe},
+    hub::Company,
+    publication::Kind,
+    stream::Turn,
+};
+use tokio::task::spawn_local;
+
+use super::{Side, Subscription, subscription::State};
+use crate::{connection::Connection, shard::Shard};
+
+impl Shard {
+    /// Ends a subscription. False when there is none.
+    pub(super) fn end_subscription(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        channel: &ChannelName,
+    ) -> bool {
+        let Some(session) = connection.session() else { return false };
+        let Some(subscription) = session.borrow_mut().remove_subscription(channel) else {
+            return false;
+        };
+        self.leave_channel(connection, &subscription);
+        self.note_subscriptions();
+        true
+    }
+
+    /// Ends all subscriptions of a client that goes.
+    pub(crate) fn end_subscriptions(&self, connection: &Connection) {
+        let Some(session) = connection.session() else { return };
+        let subscriptions = std::mem::take(&mut session.borrow_mut().subscriptions);
+        for subscription in &subscriptions {
+            self.leave_channel(connection, subscription);
+        }
+    }
+
+    /// Takes a subscriber out of the hub and out of the sight of others.
+    fn leave_channel(&self, connection: &Connection, subscription: &Subscription) {
+        let State::Standing(id) = subscription.state else {
+            return self.leave_presence(connection, subscription);
+        };
+        let (channel, company) = self.hub().unsubscribe(id);
+        if company == Company::Alone {
+            self.node().leave(&channel, connection.id().shard, Instant::now());
+        }
+        self.leave_presence(connection, subscription);
+        if subscription.is_announced
+            && let Some(session) = connection.session()
+        {
+            let info = session.borrow().info(subscription.info.clone());
+            self.announce(&channel, Kind::Leave, info);
+        }
+    }
+
+    pub(super) fn leave_presence(&self, connection: &Connection, subscription: &Subscription) {
+        let Some(session) = connection.session() else { return };
+        if subscription.is_present {
+            let client = Arc::clone(&session.borrow().identity.client);
+            let (node, channel) = (self.shared_node(), subscription.channel.clone());
+            spawn_local(async move {
+                // The store makes it good by itself when it is back.
+                let _ = node.presence().remove(&channel, &client).await;
+            });
+        }
+    }
+
+    /// Positions in a channel count no more: whoever counts them is told.
+    pub(crate) fn turned(self: &Rc<Self>, channel: &ChannelName, turn: Turn) {
+        let everyone: Vec<u32> = self.hub().everyone(channel).map(|s| s.connection).collect();
+        for slot in everyone {
+            let Some(connection) = self.connection_at(slot) else { continue };
+            let Some(session) = connection.session() else {
+                if turn == Turn::Lost {
+                    self.end(&connection, Disconnect::PositionLost);
+                }
+                continue;
+            };
+            let side = session.borrow().subscription(channel).and_then(|subscription| {
+                subscription.features.positioned.then_some(subscription.side)
+            });
+            match side {
+                None => {}
+                Some(Side::Server) => self.end(&connection, Disconnect::PositionLost),
+                Some(Side::Client) => {
+                    self.unsubscribe(&connection, channel, Unsubscribe::PositionLost);
+                }
+            }
+        }
+    }
+
+    /// Ends a subscription that the client did not end, and tells it.
+    pub(super) fn unsubscribe(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        channel: &ChannelName,
+        why: Unsubscribe,
+    ) {
+        if self.end_subscription(connection, channel) {
+            self.tell(connection, &Event::Push(channel.clone(), Push::Unsubscribe(why)));
+        }
+    }
+
+    /// The node need not get a channel any more that nobody here is subscribed to.
+    pub(super) fn leave_if_alone(&self, channel: &ChannelName) {
+        if !self.hub().has(channel) {
+            self.node().leave(channel, self.id(), Instant::now());
+        }
+    }
+}
