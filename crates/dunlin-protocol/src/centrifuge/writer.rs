@@ -85,7 +85,7 @@ impl<'a> Writer<'a> {
             }),
             Encoding::Protobuf => entries.for_each(|(key, value)| {
                 self.field(tag, name, |entry| {
-                    entry.text(1, "key", key);
+                    entry.any_text(1, "key", key);
                     write(entry, 2, "value", value);
                 });
             }),
