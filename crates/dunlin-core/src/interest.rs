@@ -26,6 +26,11 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::watch;
 
+pub use self::entry::{PendingWish, Wish};
+use self::{
+    entry::{Entry, Knowledge},
+    heals::Heals,
+};
 use crate::{
     channel::ChannelName,
     error::{BrokerLost, PublishError, PublishOutcome},
@@ -37,12 +42,6 @@ use crate::{
     position::Position,
     publication::Publication,
     stream::{Begin, Flow, Gap, Resume, Snapshot, Turn},
-};
-
-pub use self::entry::{PendingWish, Wish};
-use self::{
-    entry::{Entry, Knowledge},
-    heals::Heals,
 };
 
 /// A power of two well above the number of threads that meet here.

@@ -182,7 +182,8 @@ impl Node {
         self.broker.status()
     }
 
-    /// Forgets channels that nobody has wanted for a while, and looks after streams. Called about once a second.
+    /// Forgets channels that nobody has wanted for a while, and looks after streams. Called about
+    /// once a second; `number` counts the calls.
     pub fn sweep(&self, number: usize, now: Instant) {
         self.interest.sweep(now, |channel| self.broker.unsubscribe(channel));
         self.interest.audit(number);

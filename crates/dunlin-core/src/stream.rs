@@ -357,3 +357,6 @@ enum Verdict {
     /// Something is missing before it.
     Gap,
 }
+
+#[cfg(test)]
+mod tests;

@@ -144,7 +144,8 @@ proptest! {
                 Step::Subscribe { channel, deflated } => {
                     let connection = u32::try_from(number).unwrap();
                     let format = if deflated { Format::PLAIN_DEFLATED } else { Format::PLAIN };
-                    let (id, company) = hub.subscribe(&name(channel), &Manner::all(format), connection);
+                    let manner = Manner::all(format);
+                    let (id, company) = hub.subscribe(&name(channel), &manner, connection);
                     let members = model.entry(channel).or_default();
                     prop_assert_eq!(company == Company::Alone, members.is_empty());
                     members.insert(connection);
