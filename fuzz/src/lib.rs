@@ -3,11 +3,13 @@
 //! A function takes any bytes and panics if a promise is broken.
 
 mod auth;
+mod centrifuge;
 mod config;
 mod redis;
 mod ws;
 
 pub use auth::token;
+pub use centrifuge::{centrifuge_json, centrifuge_protobuf};
 pub use config::config;
 pub use redis::{envelope, resp_decode};
 pub use ws::{ws_decode, ws_differential, ws_handshake};
@@ -22,6 +24,8 @@ pub struct Target {
 
 /// Every target.
 pub const TARGETS: &[Target] = &[
+    Target { name: "centrifuge_json", run: centrifuge_json },
+    Target { name: "centrifuge_protobuf", run: centrifuge_protobuf },
     Target { name: "config", run: config },
     Target { name: "envelope", run: envelope },
     Target { name: "resp_decode", run: resp_decode },

@@ -1,5 +1,5 @@
-//! What holds for any command and any event: a command arrives as it was sent, and an event says the
-//! same in both encodings.
+//! What holds for any command and any event: a command arrives as it was sent, and an event says
+//! the same in both encodings.
 
 use bytes::Bytes;
 use dunlin_core::publication::{Delta, Details, Encoding, Kind, Publication, PushFormat};

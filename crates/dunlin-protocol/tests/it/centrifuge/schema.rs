@@ -1,5 +1,5 @@
-//! Reads replies by the schema of the protocol, with code of its own: Protobuf becomes the JSON that
-//! says the same.
+//! Reads replies by the schema of the protocol, with code of its own: Protobuf becomes the JSON
+//! that says the same.
 
 use serde_json::{Map, Value};
 
