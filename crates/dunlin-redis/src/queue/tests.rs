@@ -1,11 +1,15 @@
 //! The queue waits within its bounds and refuses beyond them.
 
-use dunlin_core::{channel::ChannelName, publication::Kind};
+use dunlin_core::{
+    channel::ChannelName,
+    error::PublishOutcome,
+    publication::{Kind, Publication},
+};
 use tokio::{sync::oneshot, time::advance};
 
 use super::*;
 
-type Outcome = oneshot::Receiver<Result<(), PublishError>>;
+type Outcome = oneshot::Receiver<PublishOutcome>;
 
 fn queue(publishes: usize, bytes: usize) -> Arc<Queue> {
     let bounds = QueueBounds { publishes, bytes, age: Duration::from_secs(5) };
@@ -13,11 +17,11 @@ fn queue(publishes: usize, bytes: usize) -> Arc<Queue> {
     Arc::new(Queue::new(bounds, interest, LinkMetrics::default()))
 }
 
-fn publish(data: &'static str) -> ((Publication, ReplyTo), Outcome) {
+fn publish(data: &'static str) -> ((Publish, ReplyTo), Outcome) {
     let (reply, outcome) = oneshot::channel();
     let channel = ChannelName::new("c").unwrap();
     let publication = Publication::new(channel, Kind::Text, data.into());
-    ((publication, ReplyTo::Caller(reply)), outcome)
+    ((publication.into(), ReplyTo::Caller(reply)), outcome)
 }
 
 fn push(queue: &Queue, data: &'static str) -> Outcome {
@@ -41,7 +45,7 @@ async fn what_exceeds_a_bound_is_refused_at_once_and_the_rest_keeps_its_order() 
     let mut batch = Vec::new();
     queue.take(&mut batch, 2, 1000);
     queue.take(&mut batch, 10, 1000);
-    let texts: Vec<_> = batch.iter().map(|w| w.publication.data()).collect();
+    let texts: Vec<_> = batch.iter().map(|w| w.publish.publication.data()).collect();
     assert_eq!(texts, [b"a", b"b", b"c"]);
     assert!(![a, b, c].into_iter().any(refused));
     assert_eq!(queue.metrics.publishes_refused.get(), 1);

@@ -72,7 +72,7 @@ async fn any_redis_client_can_talk_and_listen() {
     listener.subscribe("dunlin:chat").unwrap();
     node.say("chat", "hello").await;
     let binary = node.publish("chat", Kind::Binary, b"\xFF\x00 raw");
-    assert_eq!(ended(binary).await, Ok(()));
+    assert_eq!(ended(binary).await, Ok(None));
     assert_eq!(listener.get_message().unwrap().get_payload_bytes(), b"hello");
     assert_eq!(listener.get_message().unwrap().get_payload_bytes(), b"\xFF\x11\x00\xFF\x00 raw");
 }
@@ -95,7 +95,7 @@ async fn a_connection_whose_publish_nobody_got_is_told() {
     let node = Node::start(&server).await;
     let publisher = ConnectionId { shard: ShardId::new(0), slot: 7, generation: 7 };
     let publication =
-        |channel| Publication::new(name(channel), Kind::Text, Bytes::from_static(b"hi"));
+        |channel| Publication::new(name(channel), Kind::Text, Bytes::from_static(b"hi")).into();
     node.join("heard").await;
     let mut publications = vec![publication("heard"), publication("unheard")];
     node.broker.publish_all(&mut publications, publisher);
@@ -110,7 +110,7 @@ async fn a_connection_whose_publish_nobody_got_is_told() {
         .iter()
         .filter_map(|notice| match notice {
             Notice::PublishFailed(connection, error) => Some((*connection, *error)),
-            Notice::Publication(_) | Notice::End(..) => None,
+            Notice::Publication(_) | Notice::PublishAnswered(..) | Notice::End(..) => None,
         })
         .collect();
     assert_eq!(failures, [(publisher, PublishError::Refused)]);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use dunlin_core::{
     broker::{Broker, BrokerStatus, ReplyTo, conformance},
     channel::ChannelName,
-    error::PublishError,
+    error::PublishOutcome,
     ids::ShardId,
     inbox::{Inbox, Notice},
     interest::{Interest, Wish},
@@ -21,7 +21,7 @@ use tokio::{sync::oneshot, time::timeout};
 
 use crate::server::{RedisServer, wait_until};
 
-pub(crate) type Outcome = oneshot::Receiver<Result<(), PublishError>>;
+pub(crate) type Outcome = oneshot::Receiver<PublishOutcome>;
 
 pub(crate) struct Node {
     pub(crate) inbox: Arc<Inbox>,
@@ -64,14 +64,14 @@ impl Node {
     pub(crate) fn publish(&self, channel: &str, kind: Kind, data: &[u8]) -> Outcome {
         let (reply, outcome) = oneshot::channel();
         let publication = Publication::new(name(channel), kind, Bytes::copy_from_slice(data));
-        self.broker.publish(publication, ReplyTo::Caller(reply));
+        self.broker.publish(publication.into(), ReplyTo::Caller(reply));
         outcome
     }
 
     /// Publishes text that must be accepted.
     pub(crate) async fn say(&self, channel: &str, text: &str) {
         let outcome = self.publish(channel, Kind::Text, text.as_bytes());
-        assert_eq!(ended(outcome).await, Ok(()), "{text}");
+        assert_eq!(ended(outcome).await, Ok(None), "{text}");
     }
 
     /// Takes publications until there are `count`, and no more than those.
@@ -100,7 +100,7 @@ impl Node {
         self.inbox.take(&mut turn);
         let publications = turn.into_iter().filter_map(|notice| match notice {
             Notice::Publication(publication) => Some(publication),
-            Notice::PublishFailed(..) | Notice::End(..) => None,
+            Notice::PublishFailed(..) | Notice::PublishAnswered(..) | Notice::End(..) => None,
         });
         publications.collect()
     }
@@ -112,7 +112,7 @@ impl Node {
     }
 }
 
-pub(crate) async fn ended(outcome: Outcome) -> Result<(), PublishError> {
+pub(crate) async fn ended(outcome: Outcome) -> PublishOutcome {
     let ended = timeout(Duration::from_secs(15), outcome).await;
     ended.expect("a publish is answered in time").expect("a publish is answered at all")
 }
