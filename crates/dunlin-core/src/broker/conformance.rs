@@ -1,13 +1,16 @@
 //! The contract of [`Broker`] as a test that every implementation runs, over its real parts.
 
+mod history;
+
 use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::{
-    broker::{Broker, BrokerStatus, ReplyTo},
+    broker::{Broker, BrokerStatus, Publish, ReplyTo},
     channel::ChannelName,
+    error::PublishOutcome,
     ids::{ConnectionId, ShardId},
     inbox::{Inbox, Notice},
     interest::{Interest, Wish},
@@ -34,6 +37,7 @@ where
     flock.keeps_one_order_for_all_shards().await;
     flock.publishes_together_what_was_sent_together().await;
     flock.delivers_to_subscribers_of_the_channel_only().await;
+    flock.keeps_its_promises_of_history().await;
 }
 
 impl Flock {
@@ -151,10 +155,15 @@ impl Flock {
     }
 
     async fn publish(&self, channel: &ChannelName, kind: Kind, data: &[u8]) {
-        let (reply, outcome) = oneshot::channel();
         let publication = Publication::new(channel.clone(), kind, Bytes::copy_from_slice(data));
-        self.broker.publish(publication.into(), ReplyTo::Caller(reply));
-        outcome.await.expect("every publish is answered").expect("it happens");
+        let outcome = self.ask_to_publish(publication.into()).await;
+        assert_eq!(outcome, Ok(None), "it happens and has no position");
+    }
+
+    async fn ask_to_publish(&self, publish: Publish) -> PublishOutcome {
+        let (reply, outcome) = oneshot::channel();
+        self.broker.publish(publish, ReplyTo::Caller(reply));
+        outcome.await.expect("every publish is answered")
     }
 
     async fn receive(&self, shard: usize, count: usize) -> Vec<Arc<Publication>> {
