@@ -49,7 +49,7 @@ const RESP: [(&str, &str); 12] = [
     ("wrong", "$3\r\nabcd\r\n:x\r\n>0\r\n*999999999\r\n"),
 ];
 
-const PAYLOADS: [(&str, &[u8]); 9] = [
+const PAYLOADS: [(&str, &[u8]); 15] = [
     ("empty", b""),
     ("text", "grüße".as_bytes()),
     ("bytes", b"\x00\xFE"),
@@ -57,6 +57,12 @@ const PAYLOADS: [(&str, &[u8]); 9] = [
     ("enveloped_text", b"\xFF\x10\x00hi"),
     ("flags", b"\xFF\x11\x1Fhi"),
     ("version", b"\xFF\x21\x00hi"),
-    ("kind", b"\xFF\x12\x00hi"),
+    ("kind", b"\xFF\x15\x00hi"),
+    ("join", b"\xFF\x12\x10\x06\x01\x01u\x02cl"),
+    ("left", b"\xFF\x13\x10\x0b\x07\x01u\x02cl\x01{\x02[]"),
+    ("details", b"\xFF\x10\x10\x09\x18\x01\x04lang\x01dhi"),
+    ("details_newer", b"\xFF\x11\x10\x05\x90new!hi"),
+    ("place", b"\xFF\x14\x00epoch678branch78offset78hi"),
+    ("place_binary", b"\xFF\x14\x00epoch678branch78offset78\xFF\x11\x00hi"),
     ("truncated", b"\xFF\x11"),
 ];

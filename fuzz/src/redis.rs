@@ -1,7 +1,10 @@
 //! Targets for what comes from Redis.
 
 use bytes::{Bytes, BytesMut};
-use dunlin_core::publication::Kind;
+use dunlin_core::{
+    channel::ChannelName,
+    publication::{Details, Kind, Publication},
+};
 use dunlin_redis::{
     envelope,
     link::{
@@ -41,25 +44,34 @@ pub fn resp_decode(data: &[u8]) {
     }
 }
 
-/// A payload opens to what its first bytes promise, and what is published comes back.
+/// A message opens to what its first bytes promise, and what is published comes back.
 pub fn envelope(data: &[u8]) {
-    let payload = Bytes::copy_from_slice(data);
-    match envelope::open(payload.clone()) {
-        Ok((kind, opened)) if data.first() != Some(&0xFF) => {
-            assert_eq!(opened, payload);
-            assert_eq!(kind == Kind::Text, std::str::from_utf8(data).is_ok());
-        }
-        Ok((kind, opened)) => {
-            assert_eq!(opened, payload[3..]);
-            assert!(kind == Kind::Binary || std::str::from_utf8(&opened).is_ok());
+    let message = Bytes::copy_from_slice(data);
+    match envelope::open(message.clone()) {
+        Ok(opened) => {
+            assert!(message.ends_with(&opened.data), "a payload is the end of its message");
+            let is_text = std::str::from_utf8(&opened.data).is_ok();
+            assert!(is_text || opened.kind != Kind::Text);
+            if data.first() != Some(&0xFF) {
+                assert_eq!((&opened.data, opened.kind == Kind::Text), (&message, is_text));
+            }
+            comes_back(opened.kind, &opened.data, opened.details.unwrap_or_default());
         }
         Err(_) => assert_eq!(data.first(), Some(&0xFF), "a raw payload is always opened"),
     }
-    let kind = if std::str::from_utf8(data).is_ok() { Kind::Text } else { Kind::Binary };
-    for kind in [kind, Kind::Binary] {
-        let published = Bytes::from([envelope::prelude(kind), data].concat());
-        assert_eq!(envelope::open(published), Ok((kind, payload.clone())));
+    let is_text = std::str::from_utf8(data).is_ok();
+    for kind in [if is_text { Kind::Text } else { Kind::Binary }, Kind::Binary] {
+        comes_back(kind, &message, Details::default());
     }
+}
+
+fn comes_back(kind: Kind, data: &Bytes, details: Details) {
+    let channel = ChannelName::new("c").expect("it is a name");
+    let publication = Publication::new(channel, kind, data.clone()).with_details(details.clone());
+    let message = Bytes::from([&envelope::head(&publication), &data[..]].concat());
+    let opened = envelope::open(message).expect("what we write we can read");
+    assert_eq!((opened.position, opened.kind, &opened.data), (None, kind, data));
+    assert_eq!(opened.details.unwrap_or_default(), details);
 }
 
 fn decode(pieces: &[&[u8]], bytes_max: usize) -> (Vec<Frame>, Result<(), RespError>) {

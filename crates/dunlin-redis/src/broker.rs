@@ -1,4 +1,4 @@
-//! The broker over Redis Pub/Sub: two links to one server, and the [`Broker`] contract over them.
+//! The broker over Redis: three links to one server, and the [`Broker`] contract over them.
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -26,6 +26,8 @@ use crate::{
     metrics::LinkMetrics,
     publish::PublishLink,
     queue::{Queue, QueueBounds},
+    read::{ReadLink, Reader},
+    stream,
     subscribe::{Orders, SubscribeLink},
     url::RedisUrl,
 };
@@ -77,6 +79,8 @@ pub struct StartError {
 pub struct RedisBroker {
     orders: Arc<Orders>,
     queue: Arc<Queue>,
+    reader: Reader,
+    keys: Keys,
     metrics: LinkMetrics,
     stop: watch::Sender<bool>,
     /// Whether a link ended that nobody told to.
@@ -85,7 +89,7 @@ pub struct RedisBroker {
 }
 
 impl RedisBroker {
-    /// Connects, checks the server and starts the two tasks that keep the links. They run on the
+    /// Connects, checks the server and starts the tasks that keep the links. They run on the
     /// runtime this is called on, and deliver through `interest`.
     ///
     /// # Errors
@@ -105,6 +109,7 @@ impl RedisBroker {
         let deadline = Instant::now() + settings.start_wait;
         let subscribing = dial_until(&dialer, deadline).await.map_err(in_words)?;
         let publishing = dial_until(&dialer, deadline).await.map_err(in_words)?;
+        let reading = dial_until(&dialer, deadline).await.map_err(in_words)?;
 
         let keys = Keys::new(channel_prefix);
         let orders = Arc::new(Orders::default());
@@ -120,16 +125,27 @@ impl RedisBroker {
             metrics.clone(),
             stopped.clone(),
         );
-        let publish_link =
-            PublishLink::new(dialer, Arc::clone(&queue), interest, keys, metrics.clone(), stopped);
-        // Both connections stand, and nothing is wanted yet that would have to be told first.
+        let (read_link, reader) =
+            ReadLink::new(Arc::clone(&dialer), metrics.clone(), stopped.clone());
+        let publish_link = PublishLink::new(
+            dialer,
+            Arc::clone(&queue),
+            interest,
+            keys.clone(),
+            metrics.clone(),
+            stopped,
+        );
+        // All connections stand, and nothing is wanted yet that would have to be told first.
         metrics.health.set_subscribed(true);
         metrics.health.set_publishing(true);
+        metrics.health.set_reading(true);
         let links = vec![
             spawn_link(subscribe_link.run(subscribing), &stop, &died),
             spawn_link(publish_link.run(publishing), &stop, &died),
+            spawn_link(read_link.run(reading), &stop, &died),
         ];
-        Ok(Arc::new(Self { orders, queue, metrics, stop, died, links: Mutex::new(links) }))
+        let links = Mutex::new(links);
+        Ok(Arc::new(Self { orders, queue, reader, keys, metrics, stop, died, links }))
     }
 
     /// Waits until a link ends that nobody told to: a bug, after which this broker carries nothing
@@ -139,7 +155,7 @@ impl RedisBroker {
         let _ = self.died.subscribe().wait_for(|died| *died).await;
     }
 
-    /// Sends what was published before, for at most a second, then closes both links. Whoever
+    /// Sends what was published before, for at most a second, then closes the links. Whoever
     /// publishes from now on is refused.
     pub async fn shutdown(&self) {
         self.stop.send_replace(true);
@@ -193,25 +209,28 @@ impl Broker for RedisBroker {
 
     async fn history(
         &self,
-        _channel: &ChannelName,
-        _query: HistoryQuery,
-        _retention: Retention,
+        channel: &ChannelName,
+        query: HistoryQuery,
+        retention: Retention,
     ) -> Result<History, HistoryError> {
-        Err(BrokerLost.into())
+        let question = stream::ask_history(&self.keys, channel, query, retention);
+        stream::read_history(channel, &self.reader.ask(question).await?)
     }
 
     async fn recover(
         &self,
-        _channel: &ChannelName,
-        _since: Position,
-        _limit: usize,
-        _retention: Retention,
+        channel: &ChannelName,
+        since: Position,
+        limit: usize,
+        retention: Retention,
     ) -> Result<Recovery, BrokerLost> {
-        Err(BrokerLost)
+        let question = stream::ask_recovery(&self.keys, channel, since, limit, retention);
+        stream::read_recovery(channel, &self.reader.ask(question).await?)
     }
 
-    async fn remove_history(&self, _channel: &ChannelName) -> Result<(), BrokerLost> {
-        Err(BrokerLost)
+    async fn remove_history(&self, channel: &ChannelName) -> Result<(), BrokerLost> {
+        let question = stream::ask_to_forget(&self.keys, channel);
+        self.reader.ask(question).await.map(drop)
     }
 }
 

@@ -3,11 +3,12 @@
 //! ```text
 //!  Broker::publish ──▶ Queue ──▶ publish link ════▶ Redis
 //!  Broker::subscribe ─▶ Orders ─▶ subscribe link ══▶   │
-//!  Interest::deliver ◀─────────── subscribe link ◀═════╛
+//!  Interest::deliver ◀─────────── subscribe link ◀═════╡
+//!  Broker::history, recover ◀──▶ read link ◀══════════▶╛
 //! ```
 //!
-//! Each link is one TCP connection and one task. Neither retries a publish that may have happened,
-//! neither ever delivers anything that Redis did not send.
+//! Each link is one TCP connection and one task. None repeats a publish that may have happened and
+//! of which Redis cannot tell, none ever delivers anything that Redis did not send.
 
 pub mod url;
 
@@ -20,6 +21,12 @@ pub mod queue;
 mod publish;
 
 mod subscribe;
+
+mod read;
+
+mod stream;
+
+mod script;
 
 mod channels;
 

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use dunlin_core::broker::BrokerStatus;
+use dunlin_core::{
+    broker::BrokerStatus,
+    error::{PublishError, PublishOutcome},
+};
 use parking_lot::Mutex;
 use prometheus_client::{
     collector::Collector,
@@ -39,6 +42,10 @@ pub struct LinkMetrics {
     pub publishes_unknown: Counter,
     /// Publishes that Redis answered with an error.
     pub publishes_rejected: Counter,
+    /// Publishes sent again after a loss, because Redis can tell whether they happened.
+    pub publishes_repeated: Counter,
+    /// Questions to the history or presence that Redis was away too long for.
+    pub reads_lost: Counter,
     /// Subscriptions that Redis answered with an error.
     pub subscribes_refused: Counter,
     /// Subscriptions that Redis ended without being asked; each is made again.
@@ -53,16 +60,17 @@ pub struct LinkMetrics {
 /// How long the last answered ping of a link took.
 pub type RoundTripSeconds = Gauge<f64, AtomicU64>;
 
-/// Which of a node's two links a metric is about.
+/// Which of a node's links a metric is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct LinkLabel {
-    /// `publish` or `subscribe`.
+    /// `publish`, `subscribe` or `read`.
     pub link: &'static str,
 }
 
 impl LinkLabel {
     pub(crate) const PUBLISH: Self = Self { link: "publish" };
     pub(crate) const SUBSCRIBE: Self = Self { link: "subscribe" };
+    pub(crate) const READ: Self = Self { link: "read" };
 }
 
 impl LinkMetrics {
@@ -86,6 +94,8 @@ impl LinkMetrics {
             "Publishes answered with an error",
             m.publishes_rejected,
         );
+        registry.register("publishes_repeated", "Publishes sent again", m.publishes_repeated);
+        registry.register("reads_lost", "Questions that Redis was away for", m.reads_lost);
         registry.register(
             "subscribes_refused",
             "Subscriptions answered with an error",
@@ -105,15 +115,28 @@ impl LinkMetrics {
         registry.register_collector(Box::new(HealthReport(m.health)));
         metrics
     }
+
+    /// Counts how a publish ended.
+    pub(crate) fn count_outcome(&self, outcome: &PublishOutcome) {
+        match outcome {
+            Ok(_) => self.publishes_accepted.inc(),
+            Err(PublishError::Unknown) => self.publishes_unknown.inc(),
+            Err(PublishError::Refused) => self.publishes_refused.inc(),
+            Err(PublishError::Rejected) => self.publishes_rejected.inc(),
+        };
+    }
 }
 
-/// Whether the two links stand, and for how long they have not.
+/// Whether the links stand, and for how long they have not all stood.
 #[derive(Debug)]
 pub(crate) struct Health {
     /// Whether every wanted channel is subscribed to.
     subscribed: watch::Sender<bool>,
     /// Whether publishes flow.
     publishing: AtomicBool,
+    /// Whether there is an answer to who asks for a history: without one nobody can be told where
+    /// in a channel it is.
+    reading: AtomicBool,
     away: Mutex<Away>,
 }
 
@@ -126,13 +149,15 @@ struct Away {
 impl Default for Health {
     fn default() -> Self {
         let away = Mutex::new(Away { total: Duration::ZERO, since: None });
-        Self { subscribed: watch::Sender::new(false), publishing: false.into(), away }
+        let subscribed = watch::Sender::new(false);
+        Self { subscribed, publishing: false.into(), reading: false.into(), away }
     }
 }
 
 impl Health {
     pub(crate) fn status(&self) -> BrokerStatus {
-        if self.publishing.load(Ordering::Acquire) && *self.subscribed.borrow() {
+        let flows = |flag: &AtomicBool| flag.load(Ordering::Acquire);
+        if flows(&self.publishing) && flows(&self.reading) && *self.subscribed.borrow() {
             BrokerStatus::Ready
         } else {
             BrokerStatus::Lost
@@ -148,6 +173,11 @@ impl Health {
 
     pub(crate) fn set_publishing(&self, is_publishing: bool) {
         self.publishing.store(is_publishing, Ordering::Release);
+        self.note_status();
+    }
+
+    pub(crate) fn set_reading(&self, is_reading: bool) {
+        self.reading.store(is_reading, Ordering::Release);
         self.note_status();
     }
 
@@ -181,7 +211,7 @@ struct HealthReport(Arc<Health>);
 impl Collector for HealthReport {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let ready = ConstGauge::new(i64::from(self.0.status() == BrokerStatus::Ready));
-        let help = "Whether both links stand and publishes flow";
+        let help = "Whether all links stand and publishes flow";
         ready.encode(encoder.encode_descriptor("ready", help, None, MetricType::Gauge)?)?;
         let away = ConstCounter::new(self.0.away().as_secs_f64());
         let help = "Time without Redis";
@@ -203,6 +233,7 @@ mod tests {
         };
         metrics.health.set_subscribed(true);
         metrics.health.set_publishing(true);
+        metrics.health.set_reading(true);
         check("dunlin_redis_ready 1");
         metrics.health.set_subscribed(false);
         tokio::time::advance(Duration::from_secs(3)).await;

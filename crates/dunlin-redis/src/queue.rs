@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
+    iter, mem,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -54,7 +55,10 @@ pub(crate) struct Queue {
 }
 
 struct State {
+    /// What was sent and has to be sent again; it goes before all that waits.
+    returned: VecDeque<Waiting>,
     waiting: VecDeque<Waiting>,
+    /// Of both.
     bytes: usize,
     phase: Phase,
 }
@@ -63,13 +67,46 @@ struct State {
 pub(crate) struct Waiting {
     pub(crate) publish: Publish,
     pub(crate) reply: ReplyTo,
+    /// The id it was sent with; then it may have happened.
+    pub(crate) sent: Option<MessageId>,
     since: Instant,
+    has_returned: bool,
 }
+
+/// What tells a publish that was sent twice from two publishes: the process that sent it, in the
+/// high half, and a number that grows with each.
+pub(crate) type MessageId = u128;
 
 impl Waiting {
     fn bytes(&self) -> usize {
         let publication = &self.publish.publication;
-        publication.data().len() + publication.channel().as_str().len()
+        let terms = self.publish.terms.as_deref();
+        let terms = terms.map_or(0, |it| it.idempotency_key.len() + it.version_epoch.len());
+        publication.data().len() + publication.channel().as_str().len() + terms
+    }
+}
+
+impl State {
+    /// The older ones of both kinds.
+    fn fronts(&self) -> impl Iterator<Item = &Waiting> {
+        self.returned.front().into_iter().chain(self.waiting.front())
+    }
+
+    fn pop(&mut self) -> Option<Waiting> {
+        let next = self.returned.pop_front().or_else(|| self.waiting.pop_front())?;
+        self.bytes -= next.bytes();
+        Some(next)
+    }
+
+    fn pop_expired(&mut self, age: Duration) -> Option<Waiting> {
+        for queue in [&mut self.returned, &mut self.waiting] {
+            if queue.front().is_some_and(|oldest| oldest.since.elapsed() >= age) {
+                let expired = queue.pop_front()?;
+                self.bytes -= expired.bytes();
+                return Some(expired);
+            }
+        }
+        None
     }
 }
 
@@ -86,7 +123,8 @@ pub(crate) enum Phase {
 
 impl Queue {
     pub(crate) fn new(bounds: QueueBounds, interest: Arc<Interest>, metrics: LinkMetrics) -> Self {
-        let state = State { waiting: VecDeque::new(), bytes: 0, phase: Phase::Held };
+        let (returned, waiting) = (VecDeque::new(), VecDeque::new());
+        let state = State { returned, waiting, bytes: 0, phase: Phase::Held };
         Self {
             state: Mutex::new(state),
             filled: Notify::new(),
@@ -109,7 +147,7 @@ impl Queue {
         let mut state = self.state.lock();
         let was_empty = state.waiting.is_empty();
         for (publish, reply) in publishes {
-            let waiting = Waiting { publish, reply, since };
+            let waiting = Waiting { publish, reply, sent: None, since, has_returned: false };
             let bytes = state.bytes + waiting.bytes();
             // Alone in the room, one publish may exceed the bound: any message must pass.
             let is_full = state.waiting.len() >= self.bounds.publishes
@@ -161,7 +199,23 @@ impl Queue {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.state.lock().waiting.is_empty()
+        self.state.lock().fronts().next().is_none()
+    }
+
+    /// Puts back what was sent and has to be sent again, in its order and before all that waits.
+    /// Nobody knows what became of it until then, so the loss is when it begins to wait: what a
+    /// silent server was given is old when the silence counts as a loss.
+    pub(crate) fn put_back(&self, returned: impl DoubleEndedIterator<Item = Waiting>) {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        for mut waiting in returned.rev() {
+            if waiting.sent.is_some() && !mem::replace(&mut waiting.has_returned, true) {
+                waiting.since = now;
+            }
+            state.bytes += waiting.bytes();
+            state.returned.push_front(waiting);
+        }
+        self.note_crowd(&state);
     }
 
     /// Moves the oldest publishes that have not waited too long into `batch`: at most `count`, and
@@ -172,12 +226,11 @@ impl Queue {
         let mut taken_bytes = 0;
         while batch.len() < count
             && taken_bytes < bytes
-            && let Some(waiting) = state.waiting.pop_front()
+            && let Some(waiting) = state.pop()
         {
             taken_bytes += waiting.bytes();
             batch.push(waiting);
         }
-        state.bytes -= taken_bytes;
         self.note_crowd(&state);
     }
 
@@ -186,7 +239,7 @@ impl Queue {
     pub(crate) async fn expire(&self) -> Infallible {
         loop {
             self.filled().await;
-            let oldest = self.state.lock().waiting.front().map(|waiting| waiting.since);
+            let oldest = self.state.lock().fronts().map(|waiting| waiting.since).min();
             if let Some(oldest) = oldest {
                 sleep_until(oldest + self.bounds.age).await;
                 self.refuse_expired();
@@ -203,10 +256,9 @@ impl Queue {
             }
             self.note_crowd(&state);
             if phase == Phase::Closed {
-                state.bytes = 0;
-                std::mem::take(&mut state.waiting)
+                iter::from_fn(|| state.pop()).collect()
             } else {
-                VecDeque::new()
+                Vec::new()
             }
         };
         for waiting in refused {
@@ -222,18 +274,18 @@ impl Queue {
 
     fn pop_expired(&self) -> Option<Waiting> {
         let mut state = self.state.lock();
-        if state.waiting.front()?.since.elapsed() < self.bounds.age {
-            return None;
-        }
-        let expired = state.waiting.pop_front()?;
-        state.bytes -= expired.bytes();
+        let expired = state.pop_expired(self.bounds.age)?;
         self.note_crowd(&state);
         Some(expired)
     }
 
     fn refuse(&self, waiting: Waiting) {
-        self.metrics.publishes_refused.inc();
-        waiting.reply.answer(&self.interest, Err(PublishError::Refused));
+        let error = match waiting.sent {
+            None => PublishError::Refused,
+            Some(_) => PublishError::Unknown,
+        };
+        self.metrics.count_outcome(&Err(error));
+        waiting.reply.answer(&self.interest, Err(error));
     }
 
     /// An eighth of the bounds is where a flowing queue has become a pile.

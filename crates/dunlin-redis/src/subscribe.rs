@@ -209,8 +209,8 @@ impl SubscribeLink {
         // Messages of a channel that was forgotten meanwhile are nobody's.
         let Some(entry) = self.channels.get_mut(channel) else { return };
         match envelope::open(payload) {
-            Ok((kind, data)) => {
-                let publication = Publication::new(entry.name.clone(), kind, data);
+            Ok(opened) => {
+                let publication = opened.into_publication(entry.name.clone());
                 self.batches.gather(&mut entry.batch, publication);
             }
             Err(error) => {

@@ -26,25 +26,34 @@ pub fn write_argument(out: &mut BytesMut, parts: &[&[u8]]) {
     out.put_slice(b"\r\n");
 }
 
-fn write_header(out: &mut BytesMut, kind: u8, mut number: usize) {
-    let mut header = [0; HEADER_BYTES_MAX];
-    let mut at = HEADER_BYTES_MAX - 2;
-    header[at..].copy_from_slice(b"\r\n");
-    loop {
-        at -= 1;
-        header[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    at -= 1;
-    header[at] = kind;
-    out.put_slice(&header[at..]);
+/// Appends a number as one argument.
+pub fn write_number(out: &mut BytesMut, number: u64) {
+    let mut digits = [0; DIGITS_MAX];
+    write_argument(out, &[decimal(number, &mut digits)]);
 }
 
+fn write_header(out: &mut BytesMut, kind: u8, number: usize) {
+    let mut digits = [0; DIGITS_MAX];
+    out.put_u8(kind);
+    out.put_slice(decimal(number as u64, &mut digits));
+    out.put_slice(b"\r\n");
+}
+
+fn decimal(mut number: u64, digits: &mut [u8; DIGITS_MAX]) -> &[u8] {
+    let mut at = DIGITS_MAX;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &digits[at..];
+        }
+    }
+}
+
+const DIGITS_MAX: usize = 20;
 /// A kind byte, twenty digits and the line's end.
-const HEADER_BYTES_MAX: usize = 23;
+const HEADER_BYTES_MAX: usize = DIGITS_MAX + 3;
 
 #[cfg(test)]
 mod tests {
@@ -63,6 +72,15 @@ mod tests {
         begin(&mut out, 1);
         write_argument(&mut out, &[b"dunlin:", b"", b"chat"]);
         assert_eq!(&out[..], b"*1\r\n$11\r\ndunlin:chat\r\n");
+    }
+
+    #[test]
+    fn an_argument_may_be_a_number() {
+        let mut out = BytesMut::new();
+        for number in [0, 1907, u64::MAX] {
+            write_number(&mut out, number);
+        }
+        assert_eq!(&out[..], b"$1\r\n0\r\n$4\r\n1907\r\n$20\r\n18446744073709551615\r\n");
     }
 
     #[test]

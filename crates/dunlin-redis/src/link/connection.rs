@@ -32,6 +32,8 @@ pub(crate) struct Connection {
     turns: Turns,
     must_flush: bool,
     pulse: Pulse,
+    /// Names the running server process, and changes with every start; 0 = it is not told.
+    pub(crate) server: u32,
 }
 
 /// What [`Connection::progress`] achieved.
@@ -62,6 +64,7 @@ impl Connection {
             turns: Turns::default(),
             must_flush: false,
             pulse: Pulse::new(),
+            server: 0,
         }
     }
 

@@ -117,7 +117,22 @@ impl Dialer {
         }
         // A user who may not ping would be cut off later, when the silence is taken for death.
         self.ask(connection, &[b"PING", b"dunlin"]).await?;
+        connection.server = self.name_server(connection).await?;
         Ok(())
+    }
+
+    /// The name of the server at the other end of this very connection. A user who may not ask for
+    /// it can do all that needs no history.
+    async fn name_server(&self, connection: &mut Connection) -> Result<u32, LinkError> {
+        command::write(&mut connection.out, &[b"INFO", b"server"]);
+        connection.expect(1);
+        match next_reply(connection).await? {
+            Value::Error(text) if text.starts_with(b"NOPERM ") => Ok(0),
+            Value::Error(text) => Err(self.refusal(&text)),
+            value => {
+                run_id(&value).ok_or_else(|| LinkError::Protocol("INFO told no run_id".to_owned()))
+            }
+        }
     }
 
     async fn ask(
@@ -170,6 +185,14 @@ async fn next_reply(connection: &mut Connection) -> Result<Value, LinkError> {
             }
         }
     }
+}
+
+/// The first half word of the run id.
+fn run_id(info: &Value) -> Option<u32> {
+    let text = str::from_utf8(info.as_bytes()?).ok()?;
+    let id = text.lines().find_map(|line| line.strip_prefix("run_id:"))?;
+    let id = u32::from_str_radix(id.get(..8)?, 16).ok()?;
+    Some(id.max(1))
 }
 
 fn check_version(facts: &[(Value, Value)]) -> Result<(), LinkError> {

@@ -1,0 +1,92 @@
+-- Publishes and keeps.
+-- KEYS: stream, meta, and with an idempotency key where its answer is. ARGV beside settle's: 4 ttl
+-- in ms, 5 trim '=' or '~', 6 size, 7 channel, 8 message, 9 id, 10 whether it was sent before; and
+-- on terms: 11 ttl of the answer in ms, 12 version, 13 its epoch.
+-- Answers the position of the publication, or that of the one that stands for it; nothing if
+-- nobody can tell whether it happened.
+
+local ENTRIES_SEARCHED, ENTRIES_AT_ONCE = 1024, 128
+
+-- Looks for a publication that was sent before. Its node sends in the order of its ids, so one that
+-- is not there happened if a younger one of its node did, and did not if an older one is the
+-- newest. Returns its entry if it is there, and otherwise whether it did not happen for sure.
+local function find(id, top)
+  local node, number = id:sub(1, 8), struct.unpack('>I8', id, 9)
+  local from, seen = '+', 0
+  while seen < ENTRIES_SEARCHED do
+    local entries = redis.call('XREVRANGE', stream, from, '-', 'COUNT', ENTRIES_AT_ONCE)
+    for _, entry in ipairs(entries) do
+      local other = entry[2][4]
+      if other == id then
+        return entry[1], false
+      end
+      if other:sub(1, 8) == node and struct.unpack('>I8', other, 9) < number then
+        return nil, true
+      end
+      from = '(' .. entry[1]
+    end
+    seen = seen + #entries
+    if #entries < ENTRIES_AT_ONCE then
+      return nil, seen == top
+    end
+  end
+  return nil, false
+end
+
+-- Whether the channel takes this version; versions are 64 bits and stay texts.
+local function takes(version, version_epoch)
+  local newest = redis.call('HMGET', meta, 'v', 'w')
+  local have = newest[1]
+  if have and newest[2] == version_epoch
+    and (#version < #have or #version == #have and version <= have) then
+    return false
+  end
+  redis.call('HSET', meta, 'v', version, 'w', version_epoch)
+  return true
+end
+
+local answer = KEYS[3]
+local answered = answer and redis.call('GET', answer)
+if answered then
+  return answered
+end
+
+local epoch, offset, branch, renewal = settle()
+if ARGV[10] == '1' then
+  local entry, is_new = find(ARGV[9], offset)
+  if entry then
+    local entry_offset, entry_branch = entry:match('^(%d+)-(%d+)$')
+    return position(epoch, entry_branch, entry_offset)
+  end
+  if not is_new then
+    return false
+  end
+end
+
+local published
+if ARGV[12] and ARGV[12] ~= '0' and not takes(ARGV[12], ARGV[13]) then
+  published = position(epoch, branch, offset)
+else
+  offset = offset + 1
+  published = position(epoch, branch, offset)
+  local time = redis.call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  local entry = offset .. '-' .. branch
+  if now < renewal then
+    redis.call('HSET', meta, 'o', offset)
+    redis.call('XADD', stream, 'MAXLEN', ARGV[5], ARGV[6], entry, 'd', ARGV[8], 'i', ARGV[9])
+  else
+    -- Kept up to a tenth too long, so that the ttls need not be set every time.
+    local slack = math.floor(math.min(ARGV[3], ARGV[4]) / 10)
+    redis.call('HSET', meta, 'o', offset, 'u', now + slack)
+    redis.call('XADD', stream, 'MAXLEN', ARGV[5], ARGV[6], entry, 'd', ARGV[8], 'i', ARGV[9])
+    redis.call('PEXPIRE', stream, ARGV[4] + slack)
+    redis.call('PEXPIRE', meta, ARGV[3] + slack)
+  end
+  -- FF 14 00 opens a message with a position: see envelope.rs.
+  redis.call('PUBLISH', ARGV[7], '\255\20\0' .. published .. ARGV[8])
+end
+if answer then
+  redis.call('SET', answer, published, 'PX', ARGV[11])
+end
+return published
