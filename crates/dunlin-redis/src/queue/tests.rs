@@ -135,3 +135,53 @@ async fn closing_refuses_what_waits_and_all_that_comes() {
     queue.enter(Phase::Flowing);
     assert!(refused(waiting) && refused(push(&queue, "b")) && queue.is_empty());
 }
+
+/// As the link returns what it sent: with an id if it may have happened.
+fn send_and_return(queue: &Queue, count: usize, id: Option<MessageId>) {
+    let mut batch = Vec::new();
+    queue.take(&mut batch, count, usize::MAX);
+    queue.put_back(batch.into_iter().map(|waiting| Waiting { sent: id, ..waiting }));
+}
+
+#[tokio::test]
+async fn what_returns_goes_first_and_in_its_order() {
+    let queue = queue(10, 1000);
+    let _outcomes: Vec<_> = ["a", "b", "c", "d"].map(|data| push(&queue, data)).into();
+    send_and_return(&queue, 2, Some(1));
+    let _outcome = push(&queue, "e");
+    let mut batch = Vec::new();
+    queue.take(&mut batch, 3, usize::MAX);
+    assert!(batch.iter().map(|w| w.sent).eq([Some(1), Some(1), None]));
+    queue.put_back(batch.into_iter());
+    let mut batch = Vec::new();
+    queue.take(&mut batch, 10, usize::MAX);
+    let texts: Vec<_> = batch.iter().map(|w| w.publish.publication.data()).collect();
+    assert_eq!(texts, [b"a", b"b", b"c", b"d", b"e"]);
+    assert!(queue.is_empty() && queue.state.lock().bytes == 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_returns_waits_once_more_and_is_unknown_then() {
+    let queue = queue(10, 1000);
+    let (unknown, refused_later) = (push(&queue, "unknown"), push(&queue, "refused"));
+    advance(Duration::from_secs(4)).await;
+    send_and_return(&queue, 1, Some(1));
+    advance(Duration::from_secs(4)).await;
+    queue.refuse_expired();
+    assert!(refused(refused_later), "it has waited too long, whatever goes before it");
+    send_and_return(&queue, 1, Some(1));
+    advance(Duration::from_secs(1)).await;
+    queue.refuse_expired();
+    assert_eq!(unknown.await, Ok(Err(PublishError::Unknown)), "it waits anew only once");
+    assert_eq!(queue.metrics.publishes_unknown.get(), 1);
+}
+
+#[tokio::test]
+async fn closing_leaves_unknown_what_may_have_happened() {
+    let queue = queue(10, 1000);
+    let (sent, unknown_to_server) = (push(&queue, "a"), push(&queue, "b"));
+    send_and_return(&queue, 1, Some(1));
+    queue.enter(Phase::Closed);
+    assert_eq!(sent.await, Ok(Err(PublishError::Unknown)));
+    assert!(refused(unknown_to_server) && queue.is_empty());
+}

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod faults;
+mod history;
 mod messages;
 mod node;
+mod proxy;
 mod server;
 mod start;

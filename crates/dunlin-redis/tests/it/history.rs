@@ -1,0 +1,368 @@
+//! What is kept stays: over restarts of nodes and servers, lost answers, forgotten scripts and
+//! forgotten data.
+
+use std::{sync::Arc, time::Duration};
+
+use dunlin_core::{
+    broker::{Broker, BrokerStatus, HistoryQuery, Publish, Recovery, ReplyTo, Terms},
+    error::PublishError,
+    namespace::Retention,
+    position::Position,
+    publication::{Kind, Publication},
+};
+use dunlin_redis::{broker::Settings, queue::QueueBounds};
+use rustix::process::Signal;
+use tokio::{sync::oneshot, time::sleep};
+
+use crate::{
+    node::{Node, Outcome, ended, name},
+    proxy::Proxy,
+    server::{RedisServer, wait_until},
+};
+
+const RETENTION: Retention =
+    Retention { size: 100_000, ttl: Duration::from_secs(600), meta_ttl: Duration::from_secs(6000) };
+
+/// With its data as safe as Redis can make it.
+fn durable_server() -> RedisServer {
+    RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"])
+}
+
+fn publish(node: &Node, publish: Publish) -> Outcome {
+    let (reply, outcome) = oneshot::channel();
+    node.broker.publish(publish, ReplyTo::Caller(reply));
+    outcome
+}
+
+fn publication(channel: &str, text: &str) -> Publication {
+    Publication::new(name(channel), Kind::Text, text.to_owned().into())
+}
+
+fn keep(node: &Node, channel: &str, text: &str) -> Outcome {
+    let publication = publication(channel, text);
+    publish(node, Publish { publication, retention: Some(RETENTION), terms: None })
+}
+
+async fn kept(outcome: Outcome) -> Position {
+    ended(outcome).await.expect("it happens").expect("it has a position")
+}
+
+/// The channel's position and all that is kept, which has no gap.
+async fn history(node: &Node, channel: &str) -> (Position, Vec<String>) {
+    let query = HistoryQuery { since: None, limit: usize::MAX, is_reverse: false };
+    let history = node.broker.history(&name(channel), query, RETENTION).await.unwrap();
+    let offsets = history.publications.iter().map(|it| it.position().unwrap().offset);
+    assert!(offsets.eq(1..=history.top.offset), "no gap, and nothing twice");
+    (history.top, texts(&history.publications))
+}
+
+/// Where the publications begin and what they are; none if all is lost.
+async fn recover(node: &Node, channel: &str, since: Position) -> Option<(u64, Vec<String>)> {
+    match node.broker.recover(&name(channel), since, 1_000_000, RETENTION).await.unwrap() {
+        Recovery::Whole { base, publications, .. } => Some((base, texts(&publications))),
+        Recovery::Lost { .. } => None,
+    }
+}
+
+fn texts(publications: &[Arc<Publication>]) -> Vec<String> {
+    let text = |it: &Arc<Publication>| String::from_utf8(it.data().to_vec()).unwrap();
+    publications.iter().map(text).collect()
+}
+
+fn numbers(count: usize) -> Vec<String> {
+    (0..count).map(|number| number.to_string()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_history_outlives_nodes_and_servers() {
+    let mut server = durable_server();
+    let node = Node::start(&server).await;
+    let first = kept(keep(&node, "c", "0")).await;
+    let second = kept(keep(&node, "c", "1")).await;
+    node.broker.shutdown().await;
+
+    let node = Node::start(&server).await;
+    assert_eq!(history(&node, "c").await, (second, numbers(2)));
+    assert_eq!(recover(&node, "c", first).await, Some((1, vec!["1".to_owned()])));
+    tokio::task::block_in_place(|| {
+        server.crash();
+        server.run();
+    });
+    node.wait_for(BrokerStatus::Ready);
+    // The server that writes is another one, and has all that the first told anyone.
+    assert_eq!(recover(&node, "c", first).await, Some((1, vec!["1".to_owned()])));
+    assert_eq!(recover(&node, "c", second).await, Some((2, vec![])));
+    let third = kept(keep(&node, "c", "2")).await;
+    assert_eq!((third.offset, third.epoch.id), (3, first.epoch.id));
+    assert_eq!(third.epoch.generation(), first.epoch.generation() + 1);
+    assert_eq!(recover(&node, "c", first).await, Some((1, vec!["1".to_owned(), "2".to_owned()])));
+}
+
+/// Publishes numbers, one every millisecond, until told to stop.
+async fn keep_numbers(node: Arc<Node>, mut stop: oneshot::Receiver<()>) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    while stop.try_recv().is_err() {
+        outcomes.push(keep(&node, "numbers", &outcomes.len().to_string()));
+        // The pace of the load.
+        sleep(Duration::from_millis(1)).await;
+    }
+    outcomes
+}
+
+/// What is answered is kept, at that place and nowhere else; what is not is kept once at most.
+async fn check_numbers(node: &Node, outcomes: Vec<Outcome>) -> usize {
+    let (top, kept) = history(node, "numbers").await;
+    let mut accepted = 0;
+    for (number, outcome) in outcomes.into_iter().enumerate() {
+        let text = number.to_string();
+        match ended(outcome).await {
+            Ok(position) => {
+                let position = position.expect("it has a position");
+                assert_eq!(kept.get(position.offset as usize - 1), Some(&text), "at its place");
+                assert_eq!(position.epoch.id, top.epoch.id);
+                accepted += 1;
+            }
+            Err(PublishError::Unknown) => {}
+            Err(error) => assert!(!kept.contains(&text), "{number} is kept: {error}"),
+        }
+    }
+    let sequence: Vec<usize> = kept.iter().map(|text| text.parse().unwrap()).collect();
+    assert!(sequence.is_sorted_by(|left, right| left < right), "in order, and nothing twice");
+    accepted
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn crashes_under_load_lose_nothing_and_repeat_nothing() {
+    let mut server = durable_server();
+    let node = Arc::new(Node::start(&server).await);
+    node.join("numbers").await;
+    let (stop, stopped) = oneshot::channel();
+    let publishing = tokio::spawn(keep_numbers(Arc::clone(&node), stopped));
+    for _ in 0..3 {
+        let before = node.metrics.publishes_accepted.get();
+        let is_flowing = || node.metrics.publishes_accepted.get() > before + 100;
+        tokio::task::block_in_place(|| {
+            wait_until("publishes flow", is_flowing);
+            server.crash();
+        });
+        node.wait_for(BrokerStatus::Lost);
+        tokio::task::block_in_place(|| server.run());
+    }
+    node.wait_for(BrokerStatus::Ready);
+    stop.send(()).unwrap();
+    let outcomes = publishing.await.unwrap();
+    let published = outcomes.len();
+    assert_eq!(ended(keep(&node, "end", "")).await.map(|it| it.is_some()), Ok(true));
+    let accepted = check_numbers(&node, outcomes).await;
+    assert_eq!(accepted, published, "Redis could be asked of each");
+    let top = history(&node, "numbers").await.0;
+    assert_eq!(top.epoch.generation(), 4, "four servers wrote");
+}
+
+/// Redis does all and the node hears of nothing: the worst time to lose a link.
+/// On one thread, so that the link finds all of a round at once.
+#[tokio::test]
+async fn publishes_whose_answers_are_lost_appear_once() {
+    let server = RedisServer::start();
+    let proxy = Proxy::start(&server.socket());
+    let settings = Settings::new(proxy.url().parse().unwrap());
+    let node = Node::start_with(settings, 1000).await.unwrap();
+    let observer = Node::start(&server).await;
+    observer.join("c").await;
+    let once = |node: &Node, text: &str| {
+        let terms = Terms { idempotency_key: text.to_owned(), ..Terms::default() };
+        let publication = publication("c", text);
+        publish(node, Publish { publication, retention: None, terms: Some(Box::new(terms)) })
+    };
+    for round in 0..3 {
+        proxy.lose_answers();
+        let channel = format!("c{round}");
+        let first: Vec<_> = numbers(100).iter().map(|text| keep(&node, &channel, text)).collect();
+        let repeatable = once(&node, &format!("once {round}"));
+        let plain = publish(&node, publication("c", &format!("plain {round}")).into());
+        assert_eq!(
+            observer.receive_texts(2).await,
+            [format!("once {round}"), format!("plain {round}")]
+        );
+        // The next ones do not even come through.
+        proxy.lose_commands();
+        let lost = keep(&node, &channel, "100");
+        tokio::task::yield_now().await;
+        proxy.cut();
+        let mut positions = Vec::new();
+        for outcome in first.into_iter().chain([lost]) {
+            positions.push(kept(outcome).await);
+        }
+        assert!(positions.iter().map(|position| position.offset).eq(1..=101));
+        assert_eq!(ended(plain).await, Err(PublishError::Unknown), "nobody can tell");
+        assert_eq!(ended(repeatable).await, Ok(None));
+        assert_eq!(history(&observer, &channel).await, (positions[100], numbers(101)));
+    }
+    assert!(node.metrics.publishes_repeated.get() >= 300);
+    let last = kept(keep(&observer, "c", "last")).await;
+    assert_eq!((last.offset, observer.receive_texts(1).await), (1, vec!["last".into()]));
+}
+
+/// What was trimmed since may have happened: nobody can tell, and nobody guesses.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_can_no_longer_be_told_is_unknown() {
+    let server = RedisServer::start();
+    let proxy = Proxy::start(&server.socket());
+    let settings = Settings::new(proxy.url().parse().unwrap());
+    let node = Node::start_with(settings, 1000).await.unwrap();
+    let other = Node::start(&server).await;
+    other.join("c").await;
+    let small = Retention { size: 2, ..RETENTION };
+    let keep_few = |node: &Node, text: &str| {
+        let publication = publication("c", text);
+        publish(node, Publish { publication, retention: Some(small), terms: None })
+    };
+    proxy.lose_answers();
+    let trimmed = keep_few(&node, "trimmed");
+    assert_eq!(other.receive_texts(1).await, ["trimmed"]);
+    for text in ["a", "b"] {
+        kept(keep_few(&other, text)).await;
+    }
+    proxy.cut();
+    assert_eq!(ended(trimmed).await, Err(PublishError::Unknown));
+    assert_eq!(other.receive_texts(2).await, ["a", "b"]);
+    assert_eq!(kept(keep_few(&node, "next")).await.offset, 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_server_does_once_what_it_was_sent() {
+    let server = RedisServer::start();
+    let node = Node::start(&server).await;
+    let before = kept(keep(&node, "c", "0")).await;
+    server.signal(Signal::STOP);
+    let frozen: Vec<_> = ["1", "2"].into_iter().map(|text| keep(&node, "c", text)).collect();
+    node.wait_for(BrokerStatus::Lost);
+    server.signal(Signal::CONT);
+    for (outcome, offset) in frozen.into_iter().zip(2..) {
+        assert_eq!(kept(outcome).await, Position { offset, ..before });
+    }
+    assert_eq!(history(&node, "c").await.1, numbers(3));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_stays_away_leaves_publishes_unknown_after_a_while() {
+    let mut server = RedisServer::start();
+    let queue = QueueBounds { age: Duration::from_millis(500), ..QueueBounds::default() };
+    let settings = Settings { queue, ..Settings::new(server.url()) };
+    let node = Node::start_with(settings, 1000).await.unwrap();
+    server.signal(Signal::STOP);
+    let sent = keep(&node, "c", "sent");
+    // Time to be on its way; a frozen server tells nobody that it has come.
+    sleep(Duration::from_millis(100)).await;
+    tokio::task::block_in_place(|| server.crash());
+    node.wait_for(BrokerStatus::Lost);
+    let waiting = keep(&node, "c", "waiting");
+    assert_eq!(ended(sent).await, Err(PublishError::Unknown));
+    assert_eq!(ended(waiting).await, Err(PublishError::Refused));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_forgets_its_scripts_is_taught_again() {
+    let server = RedisServer::start();
+    let node = Arc::new(Node::start(&server).await);
+    let (stop, stopped) = oneshot::channel();
+    let publishing = tokio::spawn(keep_numbers(Arc::clone(&node), stopped));
+    for _ in 0..5 {
+        let before = node.metrics.publishes_accepted.get();
+        tokio::task::block_in_place(|| {
+            wait_until("publishes flow", || node.metrics.publishes_accepted.get() > before + 20);
+            let _: String = server.run_command(&[b"SCRIPT", b"FLUSH"]);
+        });
+        history(&node, "numbers").await;
+    }
+    stop.send(()).unwrap();
+    let outcomes = publishing.await.unwrap();
+    let published = outcomes.len();
+    assert_eq!(ended(keep(&node, "end", "")).await.map(|it| it.is_some()), Ok(true));
+    assert_eq!(check_numbers(&node, outcomes).await, published);
+    assert_eq!(node.broker.status(), BrokerStatus::Ready, "no link was lost for it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_forgets_its_data_starts_another_epoch() {
+    let server = RedisServer::start();
+    let node = Node::start(&server).await;
+    let first = kept(keep(&node, "c", "0")).await;
+    let _: String = server.run_command(&[b"FLUSHALL"]);
+    assert_eq!(recover(&node, "c", first).await, None);
+    let (top, kept_texts) = history(&node, "c").await;
+    assert_ne!(top.epoch.id, first.epoch.id);
+    assert_eq!((top.offset, kept_texts.len()), (0, 0));
+    assert_eq!(kept(keep(&node, "c", "0")).await, Position { offset: 1, ..top });
+    // A stream without its position is of a past that nobody knows.
+    let _: u32 = server.run_command(&[b"DEL", b"dunlin1:dunlin:m:c"]);
+    assert_eq!(history(&node, "c").await.1, numbers(0));
+    assert_eq!(kept(keep(&node, "c", "0")).await.offset, 1);
+    assert_eq!(history(&node, "c").await.1, numbers(1));
+}
+
+/// A server comes back without the last of what it told subscribers, as a replica does that was
+/// behind: its offsets come again, and mean something else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_server_lost_is_not_taken_for_what_came_after_it() {
+    let mut server = RedisServer::start();
+    let node = Node::start(&server).await;
+    for number in 0..3 {
+        kept(keep(&node, "read", &number.to_string())).await;
+        kept(keep(&node, "written", &number.to_string())).await;
+    }
+    let _: String = server.run_command(&[b"SAVE"]);
+    let mut lost = Vec::new();
+    for channel in ["read", "written"] {
+        kept(keep(&node, channel, "lost")).await;
+        lost.push(kept(keep(&node, channel, "lost")).await);
+    }
+    tokio::task::block_in_place(|| {
+        server.crash();
+        server.run();
+    });
+    node.wait_for(BrokerStatus::Lost);
+    node.wait_for(BrokerStatus::Ready);
+
+    // Who asks before anyone writes is told of the fork as well.
+    assert_eq!(recover(&node, "read", lost[0]).await, Some((3, vec![])));
+    assert_eq!(history(&node, "read").await.0.epoch.generation(), 2);
+    for channel in ["read", "written"] {
+        for (text, offset) in [("3", 4), ("4", 5), ("5", 6)] {
+            assert_eq!(kept(keep(&node, channel, text)).await.offset, offset);
+        }
+    }
+    let after = || ["3", "4", "5"].map(str::to_owned).to_vec();
+    for (channel, lost) in ["read", "written"].into_iter().zip(lost) {
+        assert_eq!(recover(&node, channel, lost).await, Some((3, after())));
+        let known = Position { offset: 2, ..lost };
+        let missed = [vec!["2".to_owned()], after()].concat();
+        assert_eq!(recover(&node, channel, known).await, Some((2, missed)));
+    }
+}
+
+/// The rules in the documentation are all that a node needs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_needs_what_is_documented() {
+    let server = RedisServer::start();
+    let documentation = include_str!("../../../../docs/operations.md");
+    let node_of = async |marker: &str| {
+        let rules = documentation.split(marker).nth(1).expect("the documentation has rules");
+        let rules = rules.split('`').next().unwrap().replace("PASSWORD", "pass");
+        let words = ["ACL", "SETUSER", "ann", "reset"].into_iter().chain(rules.split(' ').skip(3));
+        let words: Vec<_> = words.map(str::as_bytes).collect();
+        let _: String = server.run_command(&words);
+        let url = format!("redis+unix://ann:pass@{}", server.socket().display());
+        Node::start_with(Settings::new(url.parse().unwrap()), 1000).await.unwrap()
+    };
+    let node = node_of("All that a user needs: `").await;
+    node.join("c").await;
+    kept(keep(&node, "c", "0")).await;
+    assert_eq!(history(&node, "c").await.1, numbers(1));
+    node.broker.remove_history(&name("c")).await.unwrap();
+
+    let node = node_of("Without history and presence these will do: `").await;
+    node.join("c").await;
+    node.say("c", "plain").await;
+    assert_eq!(ended(keep(&node, "c", "0")).await, Err(PublishError::Rejected));
+}
