@@ -110,7 +110,7 @@ async fn a_connection_whose_publish_nobody_got_is_told() {
         .iter()
         .filter_map(|notice| match notice {
             Notice::PublishFailed(connection, error) => Some((*connection, *error)),
-            Notice::Publication(_) | Notice::PublishAnswered(..) | Notice::End(..) => None,
+            _ => None,
         })
         .collect();
     assert_eq!(failures, [(publisher, PublishError::Refused)]);

@@ -58,7 +58,7 @@ impl Node {
 
     pub(crate) fn wish(&self, channel: &str) -> Wish {
         let channel = name(channel);
-        self.interest.add(&channel, ShardId::new(0), || self.broker.subscribe(&channel))
+        self.interest.add(&channel, ShardId::new(0), None, || self.broker.subscribe(&channel))
     }
 
     pub(crate) fn publish(&self, channel: &str, kind: Kind, data: &[u8]) -> Outcome {
@@ -100,7 +100,7 @@ impl Node {
         self.inbox.take(&mut turn);
         let publications = turn.into_iter().filter_map(|notice| match notice {
             Notice::Publication(publication) => Some(publication),
-            Notice::PublishFailed(..) | Notice::PublishAnswered(..) | Notice::End(..) => None,
+            _ => None,
         });
         publications.collect()
     }
