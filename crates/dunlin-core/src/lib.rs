@@ -15,6 +15,8 @@
 
 pub mod ids;
 
+pub mod json;
+
 pub mod channel;
 
 pub mod namespace;

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer};
 
 use super::{
-    ID_BYTES_MAX, TokenError, json,
+    ID_BYTES_MAX, JSON_DEPTH_MAX, TokenError,
     written::{
         Audience, NumericDate, RegisteredClaims, WrittenConnection, WrittenSubscription, either,
     },
 };
-use crate::channel::ChannelName;
+use crate::{channel::ChannelName, json};
 
 /// A connection token: who the client is and what it is subscribed to from the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,8 +92,9 @@ pub(super) struct Expected {
 
 impl ConnectionClaims {
     pub(super) fn parse(payload: &[u8], expected: &Expected, now: u64) -> Result<Self, TokenError> {
-        let registered: RegisteredClaims = json::parse(payload).ok_or(MALFORMED)?;
-        let written: WrittenConnection<'_> = json::parse(payload).ok_or(MALFORMED)?;
+        let registered: RegisteredClaims = json::parse(payload, JSON_DEPTH_MAX).ok_or(MALFORMED)?;
+        let written: WrittenConnection<'_> =
+            json::parse(payload, JSON_DEPTH_MAX).ok_or(MALFORMED)?;
         // With one set of keys for both, a right to one channel must not pass for an identity.
         if written.channel.is_some() {
             return Err(TokenError::Invalid("it is a subscription token"));
@@ -127,8 +128,9 @@ impl ConnectionClaims {
 
 impl SubscriptionClaims {
     pub(super) fn parse(payload: &[u8], expected: &Expected, now: u64) -> Result<Self, TokenError> {
-        let registered: RegisteredClaims = json::parse(payload).ok_or(MALFORMED)?;
-        let written: WrittenSubscription<'_> = json::parse(payload).ok_or(MALFORMED)?;
+        let registered: RegisteredClaims = json::parse(payload, JSON_DEPTH_MAX).ok_or(MALFORMED)?;
+        let written: WrittenSubscription<'_> =
+            json::parse(payload, JSON_DEPTH_MAX).ok_or(MALFORMED)?;
         let channel = channel_name(&written.channel)?;
         let info = either(written.info, written.b64info.as_deref())?;
         let credentials = registered.check(expected, now)?;

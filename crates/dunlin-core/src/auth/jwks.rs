@@ -9,12 +9,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    KEY_SET_BYTES_MAX, KID_BYTES_MAX,
+    JSON_DEPTH_MAX, KEY_SET_BYTES_MAX, KID_BYTES_MAX,
     algorithm::Algorithm,
-    json,
     key::{Key, Material},
     keyring::KeyError,
 };
+use crate::json;
 
 /// Most keys that are kept of a set.
 const KEYS_MAX: usize = 64;
@@ -50,7 +50,8 @@ pub(super) fn parse(document: &[u8]) -> Result<NamedKeys, KeyError> {
     if document.len() > KEY_SET_BYTES_MAX {
         return Err(KeyError::KeySet("it is too large"));
     }
-    let set: KeySet = json::parse(document).ok_or(KeyError::KeySet("it is no JWKS document"))?;
+    let set: KeySet =
+        json::parse(document, JSON_DEPTH_MAX).ok_or(KeyError::KeySet("it is no JWKS document"))?;
     let mut keys = NamedKeys::default();
     for key in set.keys {
         let Some((kid, key)) = named_key(key) else { continue };

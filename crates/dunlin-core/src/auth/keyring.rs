@@ -6,13 +6,14 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::Deserialize;
 
 use super::{
-    KID_BYTES_MAX, TOKEN_BYTES_MAX, TokenError,
+    JSON_DEPTH_MAX, KID_BYTES_MAX, TOKEN_BYTES_MAX, TokenError,
     algorithm::Algorithm,
     claims::{ConnectionClaims, Expected, SubscriptionClaims},
-    json, jwks,
+    jwks,
     jwks::NamedKeys,
     key::{Key, Material},
 };
+use crate::json;
 
 /// Most keys of one kind: the new one, the old one, and room for a second application.
 pub const KEYS_OF_A_KIND_MAX: usize = 4;
@@ -160,7 +161,7 @@ impl Keyring {
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), TokenError> {
-        let header: Header = json::parse(header)
+        let header: Header = json::parse(header, JSON_DEPTH_MAX)
             .ok_or(TokenError::Invalid("its header is malformed or names no algorithm of ours"))?;
         if header.crit.is_some() {
             return Err(TokenError::Invalid("its header asks for an extension"));

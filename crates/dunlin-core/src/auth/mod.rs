@@ -10,7 +10,6 @@ pub mod revocation;
 pub mod signing;
 
 mod algorithm;
-mod json;
 mod jwks;
 mod key;
 mod written;

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 
-use super::{TokenError, claims::Overrides, json};
+use super::{JSON_DEPTH_MAX, TokenError, claims::Overrides};
+use crate::json;
 
 /// What both kinds of tokens say, as it is written.
 #[derive(Deserialize)]
@@ -98,18 +98,13 @@ impl<'de> Deserialize<'de> for NumericDate {
     }
 }
 
-/// A JSON value that may also be written in base64, which then counts. In base64, too, it has to be
-/// JSON: it goes into frames of JSON.
+/// A value of a claim; see [`json::either`].
 pub(super) fn either(
     plain: Option<&RawValue>,
     base64: Option<&str>,
 ) -> Result<Option<Bytes>, TokenError> {
-    const NOT_JSON: TokenError = TokenError::Invalid("a value is not JSON");
-    let compact = |value| json::compact(value).ok_or(NOT_JSON);
-    let Some(base64) = base64.filter(|base64| !base64.is_empty()) else {
-        return plain.map(compact).transpose();
-    };
-    let text = BASE64_STANDARD.decode(base64);
-    let text = text.map_err(|_| TokenError::Invalid("a value in base64 is not base64"))?;
-    compact(json::parse(&text).ok_or(NOT_JSON)?).map(Some)
+    json::either(plain, base64, JSON_DEPTH_MAX).map_err(|unusable| match unusable {
+        json::Unusable::NotJson => TokenError::Invalid("a value is not JSON"),
+        json::Unusable::NotBase64 => TokenError::Invalid("a value in base64 is not base64"),
+    })
 }

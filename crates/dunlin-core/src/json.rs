@@ -1,22 +1,24 @@
 //! What the JSON parser leaves to us: a bound on the depth, null that is not "absent", and white
-//! space, which must not reach the frames that a claim is copied into.
+//! space, which must not reach the frames that a value is copied into.
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::{RawValue, Value};
 
-use super::JSON_DEPTH_MAX;
-
-/// Parses `text` if its arrays and objects are nested no deeper than [`JSON_DEPTH_MAX`].
-pub(super) fn parse<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Option<T> {
-    if !is_shallow(text) {
+/// Parses `text` if its arrays and objects are nested no deeper than `depth_max`.
+pub fn parse<'a, T: Deserialize<'a>>(text: &'a [u8], depth_max: usize) -> Option<T> {
+    if !is_shallow(text, depth_max) {
         return None;
     }
     serde_json::from_slice(text).ok()
 }
 
 /// A field that may be absent, but is not null if it is there.
-pub(super) fn present<'de, D, T>(from: D) -> Result<Option<T>, D::Error>
+///
+/// # Errors
+/// Whatever is wrong with the value.
+pub fn present<'de, D, T>(from: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
@@ -26,20 +28,50 @@ where
 
 /// The JSON text without white space between its tokens; `None` if a parser may refuse it. A raw
 /// value may hold half a surrogate pair, or a number that no machine has.
-pub(super) fn compact(json: &RawValue) -> Option<Bytes> {
+#[must_use]
+pub fn compact(json: &RawValue) -> Option<Bytes> {
     serde_json::from_str::<Value>(json.get()).ok()?;
     let mut strings = Strings::default();
     let bytes = json.get().bytes();
     Some(bytes.filter(|&byte| strings.holds(byte) || !b" \t\r\n".contains(&byte)).collect())
 }
 
-fn is_shallow(text: &[u8]) -> bool {
+/// Why a value is no JSON that can be copied into a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// A parser may refuse it.
+    #[error("a value is not JSON")]
+    NotJson,
+    /// It should be base64.
+    #[error("a value in base64 is not base64")]
+    NotBase64,
+}
+
+/// A JSON value that may also be written in base64, which then counts, without white space. In
+/// base64, too, it has to be JSON: it goes into frames of JSON.
+///
+/// # Errors
+/// [`Unusable`].
+pub fn either(
+    plain: Option<&RawValue>,
+    base64: Option<&str>,
+    depth_max: usize,
+) -> Result<Option<Bytes>, Unusable> {
+    let compact = |value| compact(value).ok_or(Unusable::NotJson);
+    let Some(base64) = base64.filter(|base64| !base64.is_empty()) else {
+        return plain.map(compact).transpose();
+    };
+    let text = BASE64_STANDARD.decode(base64).map_err(|_| Unusable::NotBase64)?;
+    compact(parse(&text, depth_max).ok_or(Unusable::NotJson)?).map(Some)
+}
+
+fn is_shallow(text: &[u8], depth_max: usize) -> bool {
     let mut strings = Strings::default();
     let mut depth = 0_usize;
     for &byte in text {
         match byte {
             _ if strings.holds(byte) => {}
-            b'[' | b'{' if depth == JSON_DEPTH_MAX => return false,
+            b'[' | b'{' if depth == depth_max => return false,
             b'[' | b'{' => depth += 1,
             b']' | b'}' => depth = depth.saturating_sub(1),
             _ => {}
@@ -93,9 +125,9 @@ mod tests {
     #[test]
     fn depth_is_bounded_and_brackets_in_strings_are_none() {
         let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        assert!(is_shallow(nested(JSON_DEPTH_MAX).as_bytes()));
-        assert!(!is_shallow(nested(JSON_DEPTH_MAX + 1).as_bytes()));
-        assert!(is_shallow(format!("\"\\\"{}\"", "[".repeat(99)).as_bytes()));
-        assert!(is_shallow("[],".repeat(99).as_bytes()));
+        assert!(is_shallow(nested(16).as_bytes(), 16));
+        assert!(!is_shallow(nested(17).as_bytes(), 16));
+        assert!(is_shallow(format!("\"\\\"{}\"", "[".repeat(99)).as_bytes(), 16));
+        assert!(is_shallow("[],".repeat(99).as_bytes(), 16));
     }
 }
