@@ -65,7 +65,9 @@ pub fn either(
     compact(parse(&text, depth_max).ok_or(Unusable::NotJson)?).map(Some)
 }
 
-fn is_shallow(text: &[u8], depth_max: usize) -> bool {
+/// Whether arrays and objects in `text` are nested no deeper than `depth_max`.
+#[must_use]
+pub fn is_shallow(text: &[u8], depth_max: usize) -> bool {
     let mut strings = Strings::default();
     let mut depth = 0_usize;
     for &byte in text {

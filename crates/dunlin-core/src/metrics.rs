@@ -40,6 +40,8 @@ pub struct Metrics {
     pub fan_out_seconds: Histogram,
     /// Upgrades answered with another status than 101, by reason.
     pub upgrades_refused: Family<RefusalLabel, Counter>,
+    /// Calls of the HTTP API, by method and how they ended.
+    pub api_calls: Family<ApiLabel, Counter>,
     /// Failed accepts, which are retried after a pause.
     pub accept_errors: Counter,
     /// Connections whose task panicked; a bug of ours each.
@@ -51,6 +53,15 @@ pub struct Metrics {
 pub struct RefusalLabel {
     /// One of a closed set of words.
     pub reason: &'static str,
+}
+
+/// The labels of a call of the HTTP API.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, prometheus_client::encoding::EncodeLabelSet)]
+pub struct ApiLabel {
+    /// The method's name; "" for requests that were refused before they named one.
+    pub method: &'static str,
+    /// 0 when the call was done, else the code of its error, or the status of the refusal.
+    pub code: u32,
 }
 
 /// What one shard's connections amount to. Changed and read under one lock, so that at every scrape
@@ -107,6 +118,7 @@ impl Metrics {
             backlog_bytes: Gauge::default(),
             fan_out_seconds: Histogram::new(FAN_OUT_SECONDS),
             upgrades_refused: Family::default(),
+            api_calls: Family::default(),
             accept_errors: Counter::default(),
             panics: Counter::default(),
         };
@@ -127,6 +139,7 @@ impl Metrics {
         );
         registry.register("fan_out_seconds", "Time from turn to last write", m.fan_out_seconds);
         registry.register("upgrades_refused", "Upgrades not answered with 101", m.upgrades_refused);
+        registry.register("api_calls", "Calls of the HTTP API, by code of error", m.api_calls);
         registry.register(
             "accept_errors",
             "Failed accepts, retried after a pause",

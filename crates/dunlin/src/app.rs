@@ -34,6 +34,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    api::{self, Api},
     broker::ChosenBroker,
     config::{ClientConfig, Config, TokenConfig},
     front::{
@@ -122,7 +123,8 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
         next_shard: AtomicUsize::new(0),
         is_draining: AtomicBool::new(false),
     });
-    let acceptor = acceptor(config, Arc::clone(&front), tls.as_ref())?;
+    let api = api(config, &node, metrics)?;
+    let acceptor = acceptor(config, Arc::clone(&front), api, tls.as_ref())?;
     let address = acceptor.listener.local_addr().context("cannot ask for the listen address")?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let mut accepting = tokio::spawn(acceptor.run());
@@ -155,13 +157,29 @@ async fn leave(
     Ok(ExitCode::SUCCESS)
 }
 
-fn acceptor(config: &Config, front: Arc<Front>, tls: Option<&Tls>) -> anyhow::Result<Acceptor> {
+fn api(config: &Config, node: &Arc<Node>, metrics: Metrics) -> anyhow::Result<Arc<Api>> {
+    let config = &config.http_api;
+    Ok(Arc::new(Api {
+        node: Arc::clone(node),
+        metrics,
+        keys: api::Keys::new(&config.key, config.insecure)?,
+        error_mode: config.error_mode,
+        body_bytes: config.body_bytes,
+    }))
+}
+
+fn acceptor(
+    config: &Config,
+    front: Arc<Front>,
+    api: Arc<Api>,
+    tls: Option<&Tls>,
+) -> anyhow::Result<Acceptor> {
     let listener = accept::listen(config.listen)
         .with_context(|| format!("cannot listen on {}", config.listen))?;
     Ok(Acceptor {
         listener,
         errors: front.metrics.accept_errors.clone(),
-        router: front::router(front),
+        router: front::router(front, api),
         tls: tls.map(|tls| TlsAcceptor::from(Arc::clone(&tls.server))),
         handshakes_max: config.limits.handshakes,
         handshake_age: config.limits.handshake_age,

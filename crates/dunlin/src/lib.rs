@@ -5,6 +5,8 @@ pub mod config;
 
 pub mod jwks;
 
+pub mod api;
+
 mod app;
 mod broker;
 mod cli;

@@ -25,7 +25,10 @@ use dunlin_core::{
 };
 use prometheus_client::registry::Registry;
 
-use crate::shard::{Places, ShardHandle};
+use crate::{
+    api::{self, Api},
+    shard::{Places, ShardHandle},
+};
 
 /// What the routes share.
 pub(crate) struct Front {
@@ -57,7 +60,7 @@ impl Front {
 }
 
 /// All routes.
-pub(crate) fn router(front: Arc<Front>) -> Router {
+pub(crate) fn router(front: Arc<Front>, api: Arc<Api>) -> Router {
     Router::new()
         .route("/", get(demo::page))
         .route("/ws", any(upgrade::default_channel))
@@ -68,6 +71,7 @@ pub(crate) fn router(front: Arc<Front>) -> Router {
         .route("/ready", get(health::ready))
         .route("/metrics", get(health::metrics))
         .with_state(front)
+        .merge(api::routes(api))
 }
 
 /// An error as every route answers it: a status and a JSON object that says what and why.

@@ -24,8 +24,10 @@ fn operations_name_every_metric_and_no_other() {
     let flock = Flock::redis(1, &[]);
     let (node, redis) = (&flock.nodes[0], flock.redis.as_ref().unwrap());
     let metrics = || get(node.address, "/metrics").body;
-    // What has labels appears with its first count: an upgrade is refused, all links are cut.
+    // What has labels appears with its first count: an upgrade and a call are refused, all links
+    // are cut.
     assert_eq!(node.status_of("/ws"), 400);
+    assert_eq!(node.post("/api/info", "", "{}").status, 401);
     let kill = redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").to_owned();
     assert_eq!(kill.query::<usize>(&mut redis.connect()).unwrap(), 3);
     wait_until("all links are back", || {

@@ -6,6 +6,7 @@
     reason = "clippy knows only #[test] functions as tests"
 )]
 
+mod api;
 mod attacks;
 mod browser;
 mod cli;

@@ -1,6 +1,7 @@
 //! What the tests of running nodes share: real nodes, a real Redis, clients on plain sockets.
 //! Everything that is started here ends when its value is dropped.
 
+mod api;
 mod browser;
 mod client;
 mod flock;
@@ -15,6 +16,7 @@ use std::{
 };
 
 pub(crate) use self::{
+    api::{KEY, KEY_SETTING},
     browser::{Browser, Page},
     client::{Client, Message, Opcode, frame},
     flock::Flock,

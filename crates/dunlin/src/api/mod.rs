@@ -1,0 +1,54 @@
+//! The HTTP API, for the application that the clients belong to: `POST /api/{method}`.
+
+pub mod fields;
+pub mod request;
+
+mod channel;
+mod key;
+mod publish;
+mod reply;
+mod respond;
+
+use std::sync::Arc;
+
+use dunlin_core::{error::ClientError, metrics::Metrics, node::Node};
+
+pub(crate) use self::{key::Keys, respond::routes};
+use self::{reply::Reply, request::Call};
+use crate::config::ErrorMode;
+
+/// What the methods share.
+pub(crate) struct Api {
+    pub(crate) node: Arc<Node>,
+    pub(crate) metrics: Metrics,
+    pub(crate) keys: Keys,
+    /// How errors are answered; none = in a body with status 200.
+    pub(crate) error_mode: Option<ErrorMode>,
+    /// Largest body of a request.
+    pub(crate) body_bytes: usize,
+}
+
+impl Api {
+    /// Does what one call asks for.
+    async fn run(&self, call: Call) -> Reply {
+        match call {
+            Call::Publish(fields) => self.publish(fields).await,
+            Call::Broadcast(fields) => self.broadcast(fields).await,
+            Call::Presence(fields) => self.presence(fields).await,
+            Call::PresenceStats(fields) => self.presence_stats(fields).await,
+            Call::History(fields) => self.history(fields).await,
+            Call::HistoryRemove(fields) => self.history_remove(fields).await,
+            Call::Rpc(fields) => Err(rpc(&fields)),
+            Call::Unknown => Err(ClientError::MethodNotFound),
+            _ => Err(ClientError::NotAvailable),
+        }
+    }
+}
+
+/// There are no extensions, so there are no methods of theirs.
+fn rpc(fields: &fields::Rpc) -> ClientError {
+    match fields.method.as_deref() {
+        None | Some("") => ClientError::BadRequest,
+        Some(_) => ClientError::NotAvailable,
+    }
+}

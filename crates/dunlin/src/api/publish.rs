@@ -1,0 +1,113 @@
+//! Publishing: to one channel, or the same to many.
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use dunlin_core::{
+    broker::{Publish, ReplyTo, Terms},
+    channel::ChannelName,
+    error::{ClientError, PublishOutcome},
+    publication::{Details, Kind, Publication},
+};
+use tokio::sync::oneshot;
+
+use super::{
+    Api, fields,
+    reply::{Answer, Published, Reply, Wrapped},
+};
+
+/// Publications of one broadcast that are on their way at once.
+const IN_FLIGHT_MAX: usize = 1024;
+
+/// What is published, wherever to.
+struct Post {
+    kind: Kind,
+    data: Bytes,
+    details: Details,
+    terms: Option<Box<Terms>>,
+    skip_history: bool,
+}
+
+impl Post {
+    fn new(fields: fields::Publish) -> Result<Self, ClientError> {
+        let (kind, data) = match (fields.b64data.filter(|text| !text.is_empty()), fields.data) {
+            // Any bytes may be meant, so it is binary whatever it holds.
+            (Some(base64), _) => {
+                let data = BASE64_STANDARD.decode(base64).map_err(|_| ClientError::BadRequest)?;
+                (Kind::Binary, Bytes::from(data))
+            }
+            (None, Some(json)) => (Kind::Text, Bytes::from(Box::<str>::from(json).into_string())),
+            (None, None) => return Err(ClientError::BadRequest),
+        };
+        let terms = Terms {
+            idempotency_key: fields.idempotency_key.unwrap_or_default(),
+            version: fields.version.unwrap_or_default(),
+            version_epoch: fields.version_epoch.unwrap_or_default(),
+        };
+        Ok(Self {
+            kind,
+            data,
+            details: Details {
+                info: None,
+                tags: fields.tags.unwrap_or_default(),
+                allows_delta: fields.delta.unwrap_or_default(),
+            },
+            terms: (terms != Terms::default()).then(|| Box::new(terms)),
+            skip_history: fields.skip_history.unwrap_or_default(),
+        })
+    }
+}
+
+impl Api {
+    pub(super) async fn publish(&self, mut fields: fields::Publish) -> Reply {
+        let channel = fields.channel.take();
+        let post = Post::new(fields)?;
+        let sent = self.send(channel.as_deref().unwrap_or_default(), &post).await?;
+        Ok(Answer::Published(outcome(sent).await?))
+    }
+
+    /// Publishes side by side; the responses are in the order of the channels.
+    pub(super) async fn broadcast(&self, mut fields: fields::Publish) -> Reply {
+        let channels = fields.channels.take().unwrap_or_default();
+        if channels.is_empty() {
+            return Err(ClientError::BadRequest);
+        }
+        let post = Post::new(fields)?;
+        let mut responses = Vec::with_capacity(channels.len());
+        for channels in channels.chunks(IN_FLIGHT_MAX) {
+            let mut in_flight = Vec::with_capacity(channels.len());
+            for channel in channels {
+                in_flight.push(self.send(channel, &post).await);
+            }
+            for sent in in_flight {
+                responses.push(Wrapped(match sent {
+                    Ok(sent) => outcome(sent).await,
+                    Err(error) => Err(error),
+                }));
+            }
+        }
+        Ok(Answer::Broadcast { responses })
+    }
+
+    /// Hands a publication to the broker as soon as that takes one more.
+    async fn send(
+        &self,
+        channel: &str,
+        post: &Post,
+    ) -> Result<oneshot::Receiver<PublishOutcome>, ClientError> {
+        let channel = ChannelName::new(channel).map_err(|_| ClientError::BadRequest)?;
+        let retention = self.options(&channel)?.retention().filter(|_| !post.skip_history);
+        let publication = Publication::new(channel, post.kind, post.data.clone())
+            .with_details(post.details.clone());
+        let publish = Publish { publication, retention, terms: post.terms.clone() };
+        self.node.publish_room().await;
+        let (reply, answered) = oneshot::channel();
+        self.node.publish(publish, ReplyTo::Caller(reply));
+        Ok(answered)
+    }
+}
+
+async fn outcome(sent: oneshot::Receiver<PublishOutcome>) -> Result<Published, ClientError> {
+    // The broker answers every publish; one that died has no answer for anybody.
+    let outcome = sent.await.map_err(|_| ClientError::Internal)?;
+    Ok(outcome?.into())
+}

@@ -1,0 +1,176 @@
+//! From HTTP to calls and back: routes, keys, bodies, and the two ways to tell an error.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, Path, Request, State, rejection::BytesRejection},
+    http::{HeaderMap, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use dunlin_core::{error::ClientError, metrics::ApiLabel};
+use serde::Serialize;
+use tokio::task::JoinSet;
+
+use super::{
+    Api,
+    reply::{Named, Reply, Wrapped, WrittenError},
+    request::{Call, Request as Asked, Undecodable},
+};
+use crate::config::ErrorMode;
+
+/// Calls of one batch that are under way at once.
+const IN_FLIGHT_MAX: usize = 1024;
+
+/// `/api` and what is below it.
+pub(crate) fn routes(api: Arc<Api>) -> Router {
+    Router::new()
+        .route("/api", post(legacy))
+        .route("/api/{method}", post(method))
+        .layer(DefaultBodyLimit::max(api.body_bytes))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&api), admit))
+        .with_state(api)
+}
+
+/// Lets a request pass if it brings a key, before its body is read.
+async fn admit(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    if api.keys.admit(request.headers(), request.uri()) {
+        return next.run(request).await;
+    }
+    api.count("", 401);
+    StatusCode::UNAUTHORIZED.into_response()
+}
+
+/// `POST /api/{method}`: one call, or a batch of them.
+async fn method(
+    State(api): State<Arc<Api>>,
+    Path(method): Path<String>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let answer = api.answer(Some(&method), &headers, body).await;
+    answer.unwrap_or_else(|status| api.refuse(status))
+}
+
+/// `POST /api`: calls in the old form.
+async fn legacy(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let answer = api.answer(None, &headers, body).await;
+    answer.unwrap_or_else(|status| api.refuse(status))
+}
+
+impl Api {
+    /// The answer, or the status of a refusal.
+    async fn answer(
+        self: &Arc<Self>,
+        method: Option<&str>,
+        headers: &HeaderMap,
+        body: Result<Bytes, BytesRejection>,
+    ) -> Result<Response, StatusCode> {
+        let body = body.map_err(|rejection| rejection.status())?;
+        let asked = Asked::parse(method, &body).map_err(|Undecodable| StatusCode::BAD_REQUEST)?;
+        Ok(match asked {
+            Asked::One(call) if matches!(*call, Call::Unknown) => {
+                return Err(StatusCode::NOT_FOUND);
+            }
+            Asked::One(call) => {
+                let reply = Box::pin(self.call(*call)).await;
+                one(reply, error_mode(headers).or(self.error_mode))
+            }
+            Asked::Batch { calls, is_parallel } => {
+                let replies = self.call_all(calls, is_parallel).await;
+                Json(Replies { replies }).into_response()
+            }
+            Asked::Legacy(calls) => lines(self.call_all(calls, false).await),
+        })
+    }
+
+    /// One call, counted.
+    async fn call(&self, call: Call) -> Reply {
+        let method = call.method();
+        let reply = self.run(call).await;
+        self.count(method, reply.as_ref().err().map_or(0, |error| error.code()));
+        reply
+    }
+
+    /// All calls, one after the other or side by side; the replies are in the order of the calls.
+    async fn call_all(self: &Arc<Self>, calls: Vec<Call>, is_parallel: bool) -> Vec<Named> {
+        let side_by_side = if is_parallel { IN_FLIGHT_MAX } else { 1 };
+        let mut replies = Vec::with_capacity(calls.len());
+        let mut calls = calls.into_iter().enumerate();
+        let mut under_way = JoinSet::new();
+        loop {
+            for (place, call) in calls.by_ref().take(side_by_side - under_way.len()) {
+                let (api, method) = (Arc::clone(self), call.method());
+                under_way.spawn(async move { (place, Named(method, api.call(call).await)) });
+            }
+            match under_way.join_next().await {
+                Some(Ok(reply)) => replies.push(reply),
+                // A panic is a bug of ours; its caller gets no answer at all.
+                Some(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
+                None => break,
+            }
+        }
+        replies.sort_by_key(|(place, _)| *place);
+        replies.into_iter().map(|(_, reply)| reply).collect()
+    }
+
+    /// Answers what is no call by the status alone.
+    fn refuse(&self, status: StatusCode) -> Response {
+        self.count("", status.as_u16().into());
+        status.into_response()
+    }
+
+    fn count(&self, method: &'static str, code: u32) {
+        self.metrics.api_calls.get_or_create(&ApiLabel { method, code }).inc();
+    }
+}
+
+/// How the caller wants errors, if it says so.
+fn error_mode(headers: &HeaderMap) -> Option<ErrorMode> {
+    let mode = headers.get("x-centrifugo-error-mode")?;
+    (mode == "transport").then_some(ErrorMode::Transport)
+}
+
+/// The answer to one call.
+fn one(reply: Reply, mode: Option<ErrorMode>) -> Response {
+    match (reply, mode) {
+        (Err(error), Some(ErrorMode::Transport)) => {
+            (status(error), Json(WrittenError::from(error))).into_response()
+        }
+        (reply, _) => Json(Wrapped(reply)).into_response(),
+    }
+}
+
+/// The answer to a batch.
+#[derive(Serialize)]
+struct Replies {
+    replies: Vec<Named>,
+}
+
+/// The answer to calls in the old form: a line for each.
+fn lines(replies: Vec<Named>) -> Response {
+    let lines = replies.into_iter().map(|Named(_, reply)| {
+        serde_json::to_string(&Wrapped(reply)).expect("replies are JSON and their keys texts")
+    });
+    let lines = lines.collect::<Vec<_>>().join("\n");
+    ([(header::CONTENT_TYPE, "application/json")], lines).into_response()
+}
+
+/// The status that tells an error.
+fn status(error: ClientError) -> StatusCode {
+    match error {
+        ClientError::UnknownChannel | ClientError::MethodNotFound => StatusCode::NOT_FOUND,
+        ClientError::BadRequest | ClientError::NotAvailable => StatusCode::BAD_REQUEST,
+        ClientError::UnrecoverablePosition => StatusCode::RANGE_NOT_SATISFIABLE,
+        ClientError::ConcurrentPagination => StatusCode::CONFLICT,
+        ClientError::LimitExceeded | ClientError::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
