@@ -37,6 +37,7 @@ use crate::{
     api::{self, Api},
     broker::ChosenBroker,
     config::{ClientConfig, Config, TokenConfig},
+    control::{self, Control},
     front::{
         self, Front,
         accept::{self, Acceptor},
@@ -70,8 +71,11 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
 async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let limits = limits(config, seats_max);
-    let inboxes: Vec<_> = (0..shard_count(config)).map(|_| Arc::new(Inbox::new(&limits))).collect();
+    let shard_count = shard_count(config);
+    // One for each shard, and the last one for what nodes tell one another.
+    let mut inboxes: Vec<_> = (0..=shard_count).map(|_| Arc::new(Inbox::new(&limits))).collect();
     let interest = Arc::new(Interest::new(inboxes.clone()));
+    let control_inbox = inboxes.remove(shard_count);
     let mut registry = Registry::with_prefix("dunlin");
     let start = ChosenBroker::start(&config.redis, limits.message_bytes, &interest, &mut registry);
     let broker = tokio::select! {
@@ -84,33 +88,25 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
     let namespaces = Arc::new(config.channel.namespaces());
     let presence = Arc::new(MemoryPresence::default());
     let node = Arc::new(Node::new(interest, broker.share(), presence, namespaces));
+    look_after(&node);
 
     let ledgers: Vec<_> = inboxes.iter().map(|_| Arc::new(Ledger::default())).collect();
     let metrics = Metrics::register(&mut registry, ledgers.clone(), {
         let node = Arc::clone(&node);
-        move || node.channel_count()
+        move || node.channel_count().saturating_sub(control::CHANNELS)
     });
     let revocations = Arc::new(RwLock::new(Revocations::new(REVOCATIONS_MAX)));
-    let policy = Arc::new(policy(&config.client, revocations)?);
-    let user_counts = Arc::new(UserCounts::default());
-    let shards = (0..).zip(inboxes.into_iter().zip(ledgers)).map(|(place, (inbox, ledger))| {
-        let shard = shard::spawn(shard::Parts {
-            id: ShardId::new(place),
-            node: Arc::clone(&node),
-            inbox,
-            ledger,
-            metrics: metrics.clone(),
-            limits: limits.clone(),
-            ping_interval: config.ws.ping_interval,
-            pong_timeout: config.ws.pong_timeout,
-            seat_age: SUBSCRIBE_WAIT + config.limits.handshake_age,
-            policy: Arc::clone(&policy),
-            user_counts: Arc::clone(&user_counts),
-        });
-        shard.with_context(|| format!("cannot start shard {place}"))
-    });
-    let shards = shards.collect::<anyhow::Result<Vec<_>>>()?;
-
+    let queues = inboxes.into_iter().zip(ledgers);
+    let shards = shards(config, &node, queues, &metrics, &limits, Arc::clone(&revocations))?;
+    let (control, mut listening) = Control::start(control::Parts {
+        node: Arc::clone(&node),
+        inbox: control_inbox,
+        place: ShardId::new(shard_count),
+        shards: shards.clone(),
+        revocations,
+        node_name: config.node.name(),
+    })
+    .await;
     let front = Arc::new(Front {
         node_name: config.node.name(),
         node: Arc::clone(&node),
@@ -123,12 +119,11 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
         next_shard: AtomicUsize::new(0),
         is_draining: AtomicBool::new(false),
     });
-    let api = api(config, &node, metrics)?;
+    let api = api(config, &node, &control, metrics)?;
     let acceptor = acceptor(config, Arc::clone(&front), api, tls.as_ref())?;
     let address = acceptor.listener.local_addr().context("cannot ask for the listen address")?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let mut accepting = tokio::spawn(acceptor.run());
-    look_after(&node);
     tokio::spawn(reload(tls.map(|tls| tls.certificate)));
     tracing::info!(shards = front.shards.len(), "listening on {scheme}://{address}");
 
@@ -137,19 +132,24 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
         () = any_died(&front.shards) => anyhow::bail!("a shard died; the log says why"),
         () = broker.died() => anyhow::bail!("a link to redis died; the log says why"),
         _ = &mut accepting => anyhow::bail!("the accept loop died; the log says why"),
+        _ = &mut listening => anyhow::bail!("control died; the log says why"),
     }
-    leave(&front, &broker, accepting, config, &mut signals).await
+    leave(&front, &control, &broker, accepting, config, &mut signals).await
 }
 
 /// Takes leave of clients and of the other nodes.
 async fn leave(
     front: &Front,
+    control: &Control,
     broker: &ChosenBroker,
     accepting: JoinHandle<()>,
     config: &Config,
     signals: &mut Signals,
 ) -> anyhow::Result<ExitCode> {
-    let last = broker.shutdown();
+    let last = async {
+        control.leave().await;
+        broker.shutdown().await;
+    };
     match shutdown::leave(front, accepting, &config.shutdown, signals, last).await {
         Left::InOrder => tracing::info!("left in order"),
         Left::CutShort => tracing::warn!("left in a hurry: connections were cut off"),
@@ -157,10 +157,16 @@ async fn leave(
     Ok(ExitCode::SUCCESS)
 }
 
-fn api(config: &Config, node: &Arc<Node>, metrics: Metrics) -> anyhow::Result<Arc<Api>> {
+fn api(
+    config: &Config,
+    node: &Arc<Node>,
+    control: &Arc<Control>,
+    metrics: Metrics,
+) -> anyhow::Result<Arc<Api>> {
     let config = &config.http_api;
     Ok(Arc::new(Api {
         node: Arc::clone(node),
+        control: Arc::clone(control),
         metrics,
         keys: api::Keys::new(&config.key, config.insecure)?,
         error_mode: config.error_mode,
@@ -205,8 +211,38 @@ fn limits(config: &Config, connections: usize) -> Limits {
 }
 
 fn shard_count(config: &Config) -> usize {
-    let cores = || available_parallelism().map_or(1, usize::from).min(ShardId::MAX);
+    let cores = || available_parallelism().map_or(1, usize::from).min(SHARDS_MAX);
     if config.shards == 0 { cores() } else { config.shards }
+}
+
+/// Starts the shards, each with its inbox and its ledger.
+fn shards(
+    config: &Config,
+    node: &Arc<Node>,
+    queues: impl Iterator<Item = (Arc<Inbox>, Arc<Ledger>)>,
+    metrics: &Metrics,
+    limits: &Limits,
+    revocations: Arc<RwLock<Revocations>>,
+) -> anyhow::Result<Vec<ShardHandle>> {
+    let policy = Arc::new(policy(&config.client, revocations)?);
+    let user_counts = Arc::new(UserCounts::default());
+    let shards = (0..).zip(queues).map(|(place, (inbox, ledger))| {
+        let shard = shard::spawn(shard::Parts {
+            id: ShardId::new(place),
+            node: Arc::clone(node),
+            inbox,
+            ledger,
+            metrics: metrics.clone(),
+            limits: limits.clone(),
+            ping_interval: config.ws.ping_interval,
+            pong_timeout: config.ws.pong_timeout,
+            seat_age: SUBSCRIBE_WAIT + config.limits.handshake_age,
+            policy: Arc::clone(&policy),
+            user_counts: Arc::clone(&user_counts),
+        });
+        shard.with_context(|| format!("cannot start shard {place}"))
+    });
+    shards.collect()
 }
 
 /// What the operator decided about clients; key sets are kept up to date from now on.
@@ -241,6 +277,9 @@ fn keyrings(config: &ClientConfig) -> anyhow::Result<(Arc<LiveKeyring>, Arc<Live
     };
     Ok((connection, subscription))
 }
+
+/// Most shards: there is one more place, for what nodes tell one another.
+pub(crate) const SHARDS_MAX: usize = ShardId::MAX - 1;
 
 /// Gaps that the broker is asked about side by side.
 const HEALERS: usize = 8;

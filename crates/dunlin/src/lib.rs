@@ -10,6 +10,8 @@ pub mod api;
 mod app;
 mod broker;
 mod cli;
+mod clock;
+mod control;
 mod front;
 mod shard;
 

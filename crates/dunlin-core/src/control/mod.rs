@@ -23,10 +23,17 @@ pub use self::{
 };
 use crate::{channel::ChannelName, ids::NodeId, namespace::Retention};
 
-/// Where orders, questions and signs of life go.
+/// Where orders to every node go.
 #[must_use]
-pub fn everyone() -> ChannelName {
+pub fn orders() -> ChannelName {
     ChannelName::control("all")
+}
+
+/// Where questions and signs of life go. Not where [`orders`] go: a channel that keeps what is
+/// published is looked after when it is silent, and signs of life never are.
+#[must_use]
+pub fn nodes() -> ChannelName {
+    ChannelName::control("nodes")
 }
 
 /// Where answers to the questions of `node` go.
@@ -41,7 +48,7 @@ pub fn revoked() -> ChannelName {
     ChannelName::control("revoked")
 }
 
-/// What is kept of the orders to [`everyone`].
+/// What is kept of [`orders`].
 pub const ORDERS_KEPT: Retention =
     Retention { size: 1000, ttl: Duration::from_secs(60), meta_ttl: Duration::from_secs(60 * 60) };
 

@@ -78,6 +78,8 @@ pub struct ConnectionReport {
     pub client: Box<str>,
     /// Its user; empty = nobody in particular.
     pub user: Box<str>,
+    /// How it is encoded what it reads and writes: `json` or `protobuf`.
+    pub protocol: Box<str>,
     /// The channels it is subscribed to.
     #[serde(with = "text::channel_list")]
     pub channels: Vec<ChannelName>,

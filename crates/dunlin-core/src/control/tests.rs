@@ -84,6 +84,7 @@ fn surveys_survive_as_text() {
         Part::Connections(vec![ConnectionReport {
             client: "c".into(),
             user: "".into(),
+            protocol: "json".into(),
             channels: vec![channel("a")],
         }]),
     ] {

@@ -5,9 +5,11 @@ pub mod request;
 
 mod channel;
 mod key;
+mod orders;
 mod publish;
 mod reply;
 mod respond;
+mod survey;
 
 use std::sync::Arc;
 
@@ -15,11 +17,12 @@ use dunlin_core::{error::ClientError, metrics::Metrics, node::Node};
 
 pub(crate) use self::{key::Keys, respond::routes};
 use self::{reply::Reply, request::Call};
-use crate::config::ErrorMode;
+use crate::{config::ErrorMode, control::Control};
 
 /// What the methods share.
 pub(crate) struct Api {
     pub(crate) node: Arc<Node>,
+    pub(crate) control: Arc<Control>,
     pub(crate) metrics: Metrics,
     pub(crate) keys: Keys,
     /// How errors are answered; none = in a body with status 200.
@@ -39,8 +42,16 @@ impl Api {
             Call::History(fields) => self.history(fields).await,
             Call::HistoryRemove(fields) => self.history_remove(fields).await,
             Call::Rpc(fields) => Err(rpc(&fields)),
+            Call::Subscribe(fields) => self.subscribe(fields).await,
+            Call::Unsubscribe(fields) => self.unsubscribe(fields).await,
+            Call::Disconnect(fields) => self.disconnect(fields).await,
+            Call::Refresh(fields) => self.refresh(fields).await,
+            Call::RevokeToken(fields) => self.revoke_token(fields).await,
+            Call::InvalidateUserTokens(fields) => self.invalidate_user_tokens(fields).await,
+            Call::Channels(fields) => self.channels(fields).await,
+            Call::Connections(fields) => self.connections(fields).await,
+            Call::Info => self.info().await,
             Call::Unknown => Err(ClientError::MethodNotFound),
-            _ => Err(ClientError::NotAvailable),
         }
     }
 }

@@ -14,6 +14,8 @@ use dunlin_core::{
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
 
+use super::survey::Surveyed;
+
 /// How a call went.
 pub(super) type Reply = Result<Answer, ClientError>;
 
@@ -27,6 +29,7 @@ pub(super) enum Answer {
     Presence { presence: BTreeMap<String, Member> },
     PresenceStats { num_clients: usize, num_users: usize },
     History(Box<Past>),
+    Surveyed(Surveyed),
 }
 
 /// A reply as it stands in a body or in a list of replies: `{"result": …}` or `{"error": …}`.

@@ -4,12 +4,11 @@ use std::{collections::HashSet, time::Duration};
 
 use dunlin_core::{
     channel::ChannelName,
-    ids::ShardId,
     namespace::{ChannelOptions, NamespaceName},
 };
 
 use super::{Config, keys};
-use crate::{jwks::Address, logging};
+use crate::{app::SHARDS_MAX, jwks::Address, logging};
 
 /// Longest duration anybody can mean; beyond it deadlines would leave the clock's range.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
@@ -174,7 +173,7 @@ fn client(config: &Config, require: &mut impl FnMut(bool, &str, &str)) {
 
 fn bounds(config: &Config, require: &mut impl FnMut(bool, &str, &str)) {
     let limits = &config.limits;
-    require(config.shards <= ShardId::MAX, "shards", "expected at most 256");
+    require(config.shards <= SHARDS_MAX, "shards", "expected at most 255");
     for (count, key) in [
         (config.redis.queue_messages, "redis.queue_messages"),
         (limits.message_bytes, "limits.message_bytes"),

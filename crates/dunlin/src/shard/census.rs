@@ -2,14 +2,13 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use dunlin_core::{channel::ChannelName, control::ConnectionReport};
+use dunlin_core::{channel::ChannelName, control::ConnectionReport, publication::Encoding};
 
 use super::Shard;
 use crate::connection::Connection;
 
 /// Who is on a shard.
 #[derive(Debug, Default)]
-#[allow(dead_code, reason = "the control task is not there yet")]
 pub(crate) struct Census {
     /// Clients, those of the plain dialect included.
     pub(crate) clients: usize,
@@ -44,6 +43,10 @@ fn report(connection: &Connection) -> Option<ConnectionReport> {
     session.is_connected().then(|| ConnectionReport {
         client: Box::from(&**session.client()),
         user: Box::from(&**session.user()),
+        protocol: match session.encoding() {
+            Encoding::Json => "json".into(),
+            Encoding::Protobuf => "protobuf".into(),
+        },
         channels: session.subscriptions().iter().map(|s| s.channel.clone()).collect(),
     })
 }

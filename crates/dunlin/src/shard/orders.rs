@@ -78,9 +78,7 @@ enum Order {
         early: BytesMut,
     },
     Release(ConnectionId),
-    #[allow(dead_code, reason = "the control task is not there yet")]
     Control(Arc<control::Order>),
-    #[allow(dead_code, reason = "the control task is not there yet")]
     Census(oneshot::Sender<Census>),
     Leave {
         over: Duration,
@@ -219,14 +217,12 @@ impl ShardHandle {
 
     /// Has the shard obey an order of the application; who brings the next one waits while the
     /// shard is behind.
-    #[allow(dead_code, reason = "the control task is not there yet")]
     pub(crate) async fn obey(&self, order: Arc<control::Order>) {
         // A shard that died has no clients either.
         let _ = self.orders.send(Order::Control(order)).await;
     }
 
     /// Who is on the shard; nobody when it has died.
-    #[allow(dead_code, reason = "the control task is not there yet")]
     pub(crate) async fn census(&self) -> Census {
         let (answer, counted) = oneshot::channel();
         let _ = self.orders.send(Order::Census(answer)).await;

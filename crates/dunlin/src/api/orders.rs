@@ -1,0 +1,143 @@
+//! Orders: what the application wants done to its clients, on whichever node they are. They are
+//! answered once the broker has them.
+
+use dunlin_core::{
+    auth::{ID_BYTES_MAX, claims::SubscriptionOptions},
+    command::Resume,
+    control::{Disconnect, Order, Refresh, Subscribe, Unsubscribe, Whom},
+    error::ClientError,
+    json,
+};
+use serde_json::value::RawValue;
+
+use super::{
+    Api, channel, fields,
+    reply::{Answer, Reply},
+    request::DEPTH_MAX,
+};
+use crate::clock::unix_ms;
+
+/// What a client is told unless the application says otherwise.
+const FORCED: (u32, &str) = (3503, "force disconnect");
+
+/// The longest reason that fits into a close frame, in bytes.
+const REASON_BYTES_MAX: usize = 123;
+
+impl Api {
+    pub(super) async fn subscribe(&self, fields: fields::Subscribe) -> Reply {
+        let whom = whom(fields.user, fields.client, fields.session)?;
+        let channel = channel::name(fields.channel)?;
+        self.options(&channel)?;
+        let order = Subscribe {
+            whom,
+            channel,
+            options: SubscriptionOptions {
+                info: either(fields.info.as_deref(), fields.b64info.as_deref())?,
+                data: either(fields.data.as_deref(), fields.b64data.as_deref())?,
+                overrides: fields.overrides.map(Into::into).unwrap_or_default(),
+            },
+            expire_at: fields.expire_at.filter(|at| *at > 0),
+            recover_since: fields.recover_since.map(|since| Resume {
+                offset: since.offset.unwrap_or_default(),
+                epoch: since.epoch.unwrap_or_default(),
+            }),
+        };
+        self.order(Order::Subscribe(Box::new(order))).await
+    }
+
+    pub(super) async fn unsubscribe(&self, fields: fields::Unsubscribe) -> Reply {
+        let whom = whom(fields.user, fields.client, fields.session)?;
+        let channel = match fields.channel.filter(|name| !name.is_empty()) {
+            None => None,
+            written => {
+                let channel = channel::name(written)?;
+                self.options(&channel)?;
+                Some(channel)
+            }
+        };
+        self.order(Order::Unsubscribe(Unsubscribe { whom, channel })).await
+    }
+
+    pub(super) async fn disconnect(&self, fields: fields::Disconnect) -> Reply {
+        let whom = whom(fields.user, fields.client, fields.session)?;
+        let written = fields.disconnect.unwrap_or_default();
+        let code = written.code.filter(|code| *code > 0);
+        let reason = written.reason.unwrap_or_default();
+        let (code, reason) = match code {
+            None if reason.is_empty() => (FORCED.0, FORCED.1.to_owned()),
+            code => (code.unwrap_or(FORCED.0), reason),
+        };
+        if !(3000..5000).contains(&code) || reason.len() > REASON_BYTES_MAX {
+            return Err(ClientError::BadRequest);
+        }
+        let whitelist = fields.whitelist.unwrap_or_default();
+        let whitelist = whitelist.into_iter().map(Into::into).collect();
+        let order = Disconnect { whom, whitelist, code, reason: reason.into() };
+        self.order(Order::Disconnect(order)).await
+    }
+
+    pub(super) async fn refresh(&self, fields: fields::Refresh) -> Reply {
+        let order = Refresh {
+            whom: whom(fields.user, fields.client, fields.session)?,
+            expired: fields.expired.unwrap_or_default(),
+            expire_at: fields.expire_at.filter(|at| *at > 0),
+            info: either(fields.info.as_deref(), None)?,
+        };
+        self.order(Order::Refresh(order)).await
+    }
+
+    pub(super) async fn revoke_token(&self, fields: fields::RevokeToken) -> Reply {
+        let id = id(fields.uid)?;
+        let until = fields.expire_at.filter(|at| *at > 0);
+        self.order(Order::RevokeToken { id, until }).await
+    }
+
+    pub(super) async fn invalidate_user_tokens(
+        &self,
+        fields: fields::InvalidateUserTokens,
+    ) -> Reply {
+        // Less than was asked for would be revoked than the caller believes, or more.
+        if fields.channel.is_some_and(|channel| !channel.is_empty()) {
+            return Err(ClientError::NotAvailable);
+        }
+        let user = id(fields.user)?;
+        let until = fields.expire_at.filter(|at| *at > 0);
+        let issued_before = fields.issued_before.filter(|at| *at > 0);
+        let issued_before = issued_before.unwrap_or_else(|| unix_ms() / 1000);
+        self.order(Order::RevokeUser { user, issued_before, until }).await
+    }
+
+    async fn order(&self, order: Order) -> Reply {
+        self.control.order(order).await?;
+        Ok(Answer::Done {})
+    }
+}
+
+/// Which connections are meant. There are no sessions beside connections, so the name of one is
+/// that of a client; two different names are of no connection.
+fn whom(
+    user: Option<String>,
+    client: Option<String>,
+    session: Option<String>,
+) -> Result<Whom, ClientError> {
+    let named = |name: Option<String>| name.filter(|name| !name.is_empty());
+    let user = named(user).ok_or(ClientError::BadRequest)?.into();
+    let client = match (named(client), named(session)) {
+        (Some(client), Some(session)) if client != session => return Err(ClientError::BadRequest),
+        (client, session) => client.or(session),
+    };
+    Ok(Whom { user, client: client.map(Into::into) })
+}
+
+/// The id of a token or a user.
+fn id(written: Option<String>) -> Result<Box<str>, ClientError> {
+    let fits = |id: &String| (1..=ID_BYTES_MAX).contains(&id.len());
+    written.filter(fits).map(Into::into).ok_or(ClientError::BadRequest)
+}
+
+fn either(
+    plain: Option<&RawValue>,
+    base64: Option<&str>,
+) -> Result<Option<bytes::Bytes>, ClientError> {
+    json::either(plain, base64, DEPTH_MAX).map_err(|_| ClientError::BadRequest)
+}

@@ -1,0 +1,147 @@
+//! What all nodes together know. A node that does not answer in time is named in the result.
+
+use std::collections::BTreeMap;
+
+use dunlin_core::{
+    control::{Glob, Part, Question},
+    error::ClientError,
+    ids::NodeId,
+};
+use serde::Serialize;
+
+use super::{
+    Api, fields,
+    reply::{Answer, Reply},
+};
+use crate::control::Findings;
+
+/// What a survey found, and who did not answer.
+#[derive(Debug, Serialize)]
+pub(super) struct Surveyed {
+    #[serde(flatten)]
+    found: Found,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<Missing>,
+}
+
+/// What the nodes that answered know.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Found {
+    Nodes(Vec<NodeResult>),
+    Channels(BTreeMap<String, ChannelResult>),
+    Connections(BTreeMap<String, ConnectionResult>),
+}
+
+/// A node that did not answer.
+#[derive(Debug, Serialize)]
+struct Missing {
+    uid: String,
+    name: String,
+}
+
+#[derive(Debug, Serialize)]
+struct NodeResult {
+    uid: String,
+    name: String,
+    version: String,
+    num_clients: usize,
+    num_users: usize,
+    num_subs: usize,
+    num_channels: usize,
+    uptime: u64,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct ChannelResult {
+    num_clients: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct ConnectionResult {
+    user: String,
+    transport: &'static str,
+    protocol: String,
+    state: ConnectionState,
+}
+
+#[derive(Debug, Serialize)]
+struct ConnectionState {
+    /// Nothing is told of a subscription but that there is one.
+    channels: BTreeMap<String, Nothing>,
+}
+
+#[derive(Debug, Serialize)]
+struct Nothing {}
+
+impl Api {
+    pub(super) async fn info(&self) -> Reply {
+        let (parts, missing) = split(self.control.ask(Question::Node {}).await);
+        let mut nodes: Vec<_> = parts.filter_map(node).collect();
+        nodes.sort_by(|one, other| (&one.name, &one.uid).cmp(&(&other.name, &other.uid)));
+        Ok(answer(Found::Nodes(nodes), missing))
+    }
+
+    pub(super) async fn channels(&self, fields: fields::Channels) -> Reply {
+        let pattern = fields.pattern.unwrap_or_default();
+        let pattern = Glob::new(&pattern).map_err(|_| ClientError::BadRequest)?;
+        let (parts, missing) = split(self.control.ask(Question::Channels { pattern }).await);
+        let mut channels = BTreeMap::<String, ChannelResult>::new();
+        for (_, part) in parts {
+            let Part::Channels(counts) = part else { continue };
+            for (name, count) in counts {
+                channels.entry(name.to_string()).or_default().num_clients += count;
+            }
+        }
+        Ok(answer(Found::Channels(channels), missing))
+    }
+
+    pub(super) async fn connections(&self, fields: fields::Connections) -> Reply {
+        // Whoever filters by an expression wants fewer than there are.
+        if fields.expression.is_some_and(|expression| !expression.is_empty()) {
+            return Err(ClientError::NotAvailable);
+        }
+        let user = fields.user.filter(|user| !user.is_empty()).map(Into::into);
+        let (parts, missing) = split(self.control.ask(Question::Connections { user }).await);
+        let mut connections = BTreeMap::new();
+        for (_, part) in parts {
+            let Part::Connections(reports) = part else { continue };
+            for report in reports {
+                let channels = report.channels.iter().map(|name| (name.to_string(), Nothing {}));
+                let connection = ConnectionResult {
+                    user: report.user.into(),
+                    transport: "websocket",
+                    protocol: report.protocol.into(),
+                    state: ConnectionState { channels: channels.collect() },
+                };
+                connections.insert(report.client.into(), connection);
+            }
+        }
+        Ok(answer(Found::Connections(connections), missing))
+    }
+}
+
+fn split(findings: Findings) -> (impl Iterator<Item = (NodeId, Part)>, Vec<Missing>) {
+    let answers = findings.answers.into_iter();
+    let parts = answers.flat_map(|(node, parts)| parts.into_iter().map(move |part| (node, part)));
+    let missing = findings.missing.into_iter();
+    (parts, missing.map(|(node, name)| Missing { uid: node.to_string(), name }).collect())
+}
+
+fn node((node, part): (NodeId, Part)) -> Option<NodeResult> {
+    let Part::Node(report) = part else { return None };
+    Some(NodeResult {
+        uid: node.to_string(),
+        name: report.name,
+        version: report.version,
+        num_clients: report.clients,
+        num_users: report.users,
+        num_subs: report.subscriptions,
+        num_channels: report.channels,
+        uptime: report.uptime_s,
+    })
+}
+
+fn answer(found: Found, missing: Vec<Missing>) -> Answer {
+    Answer::Surveyed(Surveyed { found, missing })
+}
