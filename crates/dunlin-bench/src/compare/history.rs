@@ -108,6 +108,7 @@ history_size = 100
 history_ttl = "60s"
 force_recovery = true
 allow_publish_for_subscriber = true
+allow_publish_for_anonymous = true
 allow_subscribe_for_client = true
 allow_subscribe_for_anonymous = true
 

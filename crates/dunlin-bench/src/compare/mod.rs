@@ -62,9 +62,9 @@ enum Group {
     Connect,
     /// Clients that stop reading
     Stall,
-    /// One centrifuge channel with history; only when it is named
+    /// One centrifuge channel with history
     History,
-    /// Idle centrifuge connections with one subscription; only when it is named
+    /// Idle centrifuge connections with one subscription
     Subscribed,
 }
 
@@ -78,8 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     writeln!(out, "Measured by `{}` on {}.", command_line(), server::machine())?;
     let mut clean = true;
     for group in Group::ALL {
-        let named = args.only.contains(&group);
-        if !named && (!args.only.is_empty() || !group.is_for_all()) {
+        if !args.only.is_empty() && !args.only.contains(&group) {
             continue;
         }
         let section = group.run(&starter, &scale)?;
@@ -101,11 +100,6 @@ impl Group {
         Self::History,
         Self::Subscribed,
     ];
-
-    /// Whether it is run unless others are named: servers need not speak centrifuge.
-    fn is_for_all(self) -> bool {
-        !matches!(self, Self::History | Self::Subscribed)
-    }
 
     fn run(self, starter: &Starter, scale: &Scale) -> Result<Section> {
         match self {
