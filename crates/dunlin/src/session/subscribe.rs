@@ -48,11 +48,13 @@ impl Shard {
         let Wanted { subscription, retention, resume } = wanted;
         let channel = subscription.channel.clone();
         session.borrow_mut().subscriptions.push(subscription);
+        self.begin_join(&channel);
         let (shard, id) = (Rc::clone(self), connection.id());
         spawn_local(async move {
             let enter = shard.enter(id, &channel, retention, resume);
             let entered = timeout(SUBSCRIBE_WAIT, enter).await.unwrap_or(Err(BrokerLost));
             if entered.is_err() {
+                shard.end_join(&channel);
                 shard.not_joined(id, &channel, BrokerLost.into());
                 shard.flush_replies();
             }
@@ -85,10 +87,12 @@ impl Shard {
             let subscription = session.as_ref().and_then(|s| s.subscription(&joined.channel));
             subscription.is_some_and(|s| matches!(s.state, State::Joining(_)))
         });
+        let channel = joined.channel.clone();
         match connection {
             Some(connection) if is_wanted => self.stand(&connection, joined),
-            _ => self.leave_if_alone(&joined.channel),
+            _ => {}
         }
+        self.end_join(&channel);
     }
 
     /// Puts a subscriber into the hub and tells whom it concerns.
@@ -131,6 +135,9 @@ impl Shard {
         let subscribed = self.tell_subscribed(connection, &channel, joining.answer, subscribed);
         if let (Some(info), Told::Now) = (announced, subscribed) {
             self.announce(&channel, Kind::Join, info);
+        }
+        if let Some(why) = joining.ended {
+            self.unsubscribe(connection, &channel, why);
         }
         self.take_waiting(connection, joining.waiting);
     }
@@ -178,7 +185,6 @@ impl Shard {
         channel: &ChannelName,
         error: ClientError,
     ) {
-        self.leave_if_alone(channel);
         let Some(connection) = self.connection(id) else { return };
         let Some(session) = connection.session() else { return };
         let is_joining = session

@@ -7,6 +7,7 @@ use dunlin_core::{
     auth::claims::Overrides,
     channel::ChannelName,
     command::Command,
+    event::Unsubscribe,
     filter::TagsFilter,
     hub::{Manner, SubscriptionId},
     namespace::ChannelOptions,
@@ -57,6 +58,8 @@ pub(super) struct Joining {
     pub(super) filter: Option<Arc<TagsFilter>>,
     /// What the application tells the subscriber.
     pub(super) data: Option<Bytes>,
+    /// Why it ends as soon as it stands, if somebody wanted that meanwhile.
+    pub(super) ended: Option<Unsubscribe>,
     /// What the client sent meanwhile that concerns the channel.
     pub(super) waiting: Vec<Command>,
 }
@@ -82,6 +85,7 @@ impl Joining {
             wants_delta: false,
             filter: None,
             data: None,
+            ended: None,
             waiting: Vec::new(),
         }
     }

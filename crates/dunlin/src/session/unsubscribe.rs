@@ -47,7 +47,7 @@ impl Shard {
         };
         let (channel, company) = self.hub().unsubscribe(id);
         if company == Company::Alone {
-            self.node().leave(&channel, connection.id().shard, Instant::now());
+            self.leave_if_alone(&channel);
         }
         self.leave_presence(connection, subscription);
         if subscription.is_announced
@@ -101,14 +101,41 @@ impl Shard {
         channel: &ChannelName,
         why: Unsubscribe,
     ) {
+        let Some(session) = connection.session() else { return };
+        if let Some(subscription) = session.borrow_mut().subscription_mut(channel)
+            && let State::Joining(joining) = &mut subscription.state
+        {
+            // Its place is on its way and would be taken for that of the next one.
+            joining.ended = Some(why);
+            return;
+        }
         if self.end_subscription(connection, channel) {
             self.tell(connection, &Event::Push(channel.clone(), Push::Unsubscribe(why)));
         }
     }
 
-    /// The node need not get a channel any more that nobody here is subscribed to.
-    pub(super) fn leave_if_alone(&self, channel: &ChannelName) {
-        if !self.hub().has(channel) {
+    /// Notes that somebody here is about to be subscribed.
+    pub(super) fn begin_join(&self, channel: &ChannelName) {
+        *self.joins().entry(channel.clone()).or_default() += 1;
+    }
+
+    /// Notes that somebody who was about to be subscribed is, or is not going to be.
+    pub(super) fn end_join(&self, channel: &ChannelName) {
+        let mut joins = self.joins();
+        if let Some(count) = joins.get_mut(channel) {
+            *count -= 1;
+            if *count == 0 {
+                joins.remove(channel);
+            }
+        }
+        drop(joins);
+        self.leave_if_alone(channel);
+    }
+
+    /// The shard need not get a channel any more that nobody here is subscribed to or about to be:
+    /// between somebody's place in the channel's order and its notice, nothing must be missed.
+    pub(crate) fn leave_if_alone(&self, channel: &ChannelName) {
+        if !self.hub().has(channel) && !self.joins().contains_key(channel) {
             self.node().leave(channel, self.id(), Instant::now());
         }
     }

@@ -13,7 +13,7 @@ mod users;
 
 use std::{
     cell::{Cell, RefCell, RefMut},
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -81,6 +81,8 @@ pub(crate) struct Shard {
     generation: Cell<u32>,
     hub: RefCell<Hub>,
     users: RefCell<Users>,
+    /// How many are about to be subscribed to a channel.
+    joins: RefCell<HashMap<ChannelName, u32>>,
     /// When sessions have to be looked at, by slot.
     alarms: RefCell<BTreeSet<(Instant, u32)>>,
     /// Those who have been told something that is not written yet.
@@ -112,6 +114,7 @@ impl Shard {
             generation: Cell::new(0),
             hub: RefCell::default(),
             users: RefCell::default(),
+            joins: RefCell::default(),
             alarms: RefCell::default(),
             talkative: RefCell::default(),
             read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into()),
@@ -155,6 +158,10 @@ impl Shard {
 
     pub(crate) fn user_counts(&self) -> &UserCounts {
         &self.parts.user_counts
+    }
+
+    pub(crate) fn joins(&self) -> RefMut<'_, HashMap<ChannelName, u32>> {
+        self.joins.borrow_mut()
     }
 
     pub(crate) fn alarms(&self) -> RefMut<'_, BTreeSet<(Instant, u32)>> {
@@ -268,8 +275,7 @@ impl Shard {
                 let Some(subscription) = listener.subscription().take() else { return };
                 let (channel, company) = self.hub.borrow_mut().unsubscribe(subscription);
                 if company == Company::Alone {
-                    let now = std::time::Instant::now();
-                    self.parts.node.leave(&channel, self.parts.id, now);
+                    self.leave_if_alone(&channel);
                 }
             }
             Client::Centrifuge(_) => {
