@@ -20,10 +20,11 @@ pub(super) fn commands(message: &[u8]) -> impl Iterator<Item = Result<Command, D
 /// `data` as a JSON text without line breaks: itself if it is JSON, else a JSON string of it, with
 /// replacement characters where it is no UTF-8.
 pub(super) fn text(data: &[u8]) -> Cow<'_, str> {
-    // In valid JSON a raw line break is white space: strings hold none.
-    let breaks = ['\n', '\r'];
+    // In valid JSON a raw line break is white space: strings hold none. (One search for each is
+    // faster than one for both.)
+    let has_breaks = |json: &str| json.contains('\n') || json.contains('\r');
     match serde_json::from_slice::<&RawValue>(data).map(RawValue::get) {
-        Ok(json) if json.contains(breaks) => Cow::Owned(json.replace(breaks, "")),
+        Ok(json) if has_breaks(json) => Cow::Owned(json.replace(['\n', '\r'], "")),
         Ok(json) => Cow::Borrowed(json),
         Err(_) => Cow::Owned(string(&String::from_utf8_lossy(data))),
     }
