@@ -52,10 +52,14 @@ impl Control {
     /// Subscribes to the nodes' own channels and learns what is revoked already; as often as it
     /// takes. Returns once it hears everything.
     pub(super) async fn settle(&self) {
-        self.join(&control::orders(), Some(ORDERS_KEPT)).await;
-        self.join(&control::nodes(), None).await;
-        self.join(&control::answers_to(self.id), None).await;
-        self.join(&control::revoked(), Some(REVOCATIONS_KEPT)).await;
+        let (orders, revoked) = (control::orders(), control::revoked());
+        let (nodes, answers) = (control::nodes(), control::answers_to(self.id));
+        tokio::join!(
+            self.join(&orders, Some(ORDERS_KEPT)),
+            self.join(&revoked, Some(REVOCATIONS_KEPT)),
+            self.join(&nodes, None),
+            self.join(&answers, None),
+        );
         self.learn_revoked().await;
     }
 

@@ -13,6 +13,7 @@ mod cli;
 mod closing;
 mod compression;
 mod config;
+mod control;
 mod demo;
 mod docs;
 mod faults;
