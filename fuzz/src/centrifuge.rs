@@ -32,7 +32,7 @@ pub fn centrifuge_json(data: &[u8]) {
         }
     }
     let mut before = None;
-    for payload in data.split(|byte| *byte == 0) {
+    for payload in payloads(data) {
         let publication = publication(payload);
         for delta in [Delta::Off, Delta::Full, Delta::Fossil] {
             let format = PushFormat { encoding: Encoding::Json, number: None, delta };
@@ -53,7 +53,7 @@ pub fn centrifuge_protobuf(data: &[u8]) {
     let read = decode(Encoding::Protobuf, data);
     assert!(read.len() <= data.len(), "a command has a length");
     let mut before = None;
-    for payload in data.split(|byte| *byte == 0) {
+    for payload in payloads(data) {
         let publication = publication(payload);
         for delta in [Delta::Off, Delta::Full, Delta::Fossil] {
             let format = PushFormat { encoding: Encoding::Protobuf, number: Some(1), delta };
@@ -119,6 +119,11 @@ fn filter_held(node: &FilterNode, depth: usize) -> usize {
 
 /// The most levels that any decoder lets pass.
 const DEPTH_MAX: usize = 100;
+
+/// The payloads in an input; not so many that one input takes long.
+fn payloads(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    data.splitn(12, |byte| *byte == 0)
+}
 
 fn publication(payload: &[u8]) -> Publication {
     let is_text = str::from_utf8(payload).is_ok();
