@@ -161,13 +161,16 @@ fn a_node_that_was_cut_off_obeys_what_it_missed() {
     let mut redis = flock.redis.as_ref().unwrap().connect();
     let clients: String = redis::cmd("CLIENT").arg("LIST").query(&mut redis).unwrap();
     let far_ports = ports_of(far.pid());
+    let mut cuts = 0;
     for client in clients.lines() {
         let field = |name: &str| client.split(' ').find_map(|field| field.strip_prefix(name));
         let address = field("addr=").unwrap();
         if far_ports.contains(&address.rsplit_once(':').unwrap().1.parse().unwrap()) {
             redis::cmd("CLIENT").arg("KILL").arg("ADDR").arg(address).exec(&mut redis).unwrap();
+            cuts += 1;
         }
     }
+    assert!(cuts >= 2, "all links of the far node");
     near.result("disconnect", r#"{"user":"42"}"#);
     far.signal(Signal::CONT);
     assert_eq!(session.receive_close().0, 3503);

@@ -28,8 +28,10 @@ fn operations_name_every_metric_and_no_other() {
     // are cut.
     assert_eq!(node.status_of("/ws"), 400);
     assert_eq!(node.post("/api/info", "", "{}").status, 401);
-    let kill = redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").to_owned();
-    assert_eq!(kill.query::<usize>(&mut redis.connect()).unwrap(), 3);
+    for (kind, links) in [("normal", 2), ("pubsub", 1)] {
+        let kill = redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg(kind).to_owned();
+        assert_eq!(kill.query::<usize>(&mut redis.connect()).unwrap(), links);
+    }
     wait_until("all links are back", || {
         metrics().matches("\ndunlin_redis_reconnects_total{").count() == 3
     });
