@@ -35,11 +35,11 @@ everywhere((flock, check) => {
     const [first, second, third] = clients;
     const disconnect = { code: 4500, reason: "for a reason" };
     let ended = next(first, "disconnected");
-    await flock.there.api("disconnect", { user: ann, client: first._client, disconnect });
+    await flock.there.api("disconnect", { user: ann, client: first.id, disconnect });
     const { code, reason } = await ended;
     assert.deepEqual({ code, reason }, disconnect);
     ended = next(second, "disconnected");
-    await flock.there.api("disconnect", { user: ann, whitelist: [third._client] });
+    await flock.there.api("disconnect", { user: ann, whitelist: [third.id] });
     await ended;
     assert.equal(third.state, "connected");
   });
@@ -97,12 +97,12 @@ everywhere((flock, check) => {
     const client = await connected(t, flock.here, { user: ann, name: "e2e", version: "7" });
     await subscribed(client, channel);
     const { presence } = await flock.there.api("presence", { channel });
-    assert.deepEqual(Object.keys(presence), [client._client]);
+    assert.deepEqual(Object.keys(presence), [client.id]);
     assert.deepEqual(await flock.there.api("presence_stats", { channel }), { num_clients: 1, num_users: 1 });
     const { channels } = await flock.there.api("channels", { pattern: "users:*" });
     assert.equal(channels[channel].num_clients, 1);
     const { connections } = await flock.there.api("connections", { user: ann });
-    const connection = connections[client._client];
+    const connection = connections[client.id];
     assert.equal(connection.user, ann);
     assert.equal(connection.app_name, "e2e");
     const { nodes } = await flock.there.api("info");

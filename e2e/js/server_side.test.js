@@ -117,7 +117,7 @@ everywhere((flock, check) => {
     const channel = channelOf("users");
     const one = await connectedTo(t, channel, flock.here, { user });
     const other = await connectedTo(t, channel, flock.there, { user });
-    await flock.here.api("subscribe", { user, channel, client: other.client._client });
+    await flock.here.api("subscribe", { user, channel, client: other.client.id });
     assert.equal((await other.events.next()).event, "subscribed");
     assert.equal((await other.client.presenceStats(channel)).numClients, 1);
     await publish(channel, 1);

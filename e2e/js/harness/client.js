@@ -54,6 +54,7 @@ export function clientOf(t, node, { user, claims, protobuf, query, ...options } 
     ...options,
   });
   client.cable = cable;
+  client.on("connected", (context) => { client.id = context.client; });
   t.after(() => client.disconnect());
   return client;
 }

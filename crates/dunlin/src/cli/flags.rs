@@ -4,7 +4,10 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::Args;
 
-use crate::config::{self, FILE_VARIABLE, Loaded, Problems, Setting, Sources};
+use crate::{
+    config::{self, FILE_VARIABLE, Loaded, Problems, Setting, Sources},
+    front::demo,
+};
 
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Configuration (flags > environment DUNLIN_* > file > defaults)")]
@@ -36,6 +39,10 @@ pub(super) struct ConfigFlags {
     /// auto, text or json
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
+
+    /// The channels of the demo page's second tab, unless there is a configuration file
+    #[arg(long, hide = true)]
+    demo_channels: bool,
 }
 
 impl ConfigFlags {
@@ -53,6 +60,7 @@ impl ConfigFlags {
             named.into_iter().filter_map(|(flag, key, text)| Some(Setting::flag(flag, key, text?)));
         config::load(Sources {
             file: self.config,
+            instead_of_file: self.demo_channels.then_some(demo::SETTINGS),
             environment: std::env::vars_os().collect(),
             flags: set.chain(named).collect(),
         })
@@ -60,10 +68,10 @@ impl ConfigFlags {
 
     /// These flags as arguments for a node of the demo, less those that the demo decides itself.
     pub(super) fn for_node(&self) -> Vec<OsString> {
-        let mut arguments = Vec::new();
-        if let Some(file) = &self.config {
-            arguments.extend(["--config".into(), file.into()]);
-        }
+        let mut arguments: Vec<OsString> = match &self.config {
+            Some(file) => vec!["--config".into(), file.into()],
+            None => vec!["--demo-channels".into()],
+        };
         let decided = ["listen", "redis.url", "node.name", "log.format"];
         for (key, text) in self.set.iter().filter(|(key, _)| !decided.contains(&key.as_str())) {
             arguments.extend(["--set".into(), OsString::from(format!("{key}={text}"))]);

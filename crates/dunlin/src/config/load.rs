@@ -20,6 +20,8 @@ use super::{
 pub struct Sources {
     /// The configuration file.
     pub file: Option<PathBuf>,
+    /// What stands for a file where there is none.
+    pub instead_of_file: Option<&'static str>,
     /// All of the process' environment; what does not start with `DUNLIN_` is passed over.
     pub environment: Vec<(OsString, OsString)>,
     /// Flags in the order given; a later one wins.
@@ -68,8 +70,10 @@ pub fn load(sources: Sources) -> Result<Loaded, Problems> {
         Ok(found) => settings.extend(found),
         Err(Problems(found)) => problems.extend(found),
     };
-    if let Some(path) = &sources.file {
-        gather(file::read(path).and_then(|text| file::settings(path, &text)));
+    match (&sources.file, sources.instead_of_file) {
+        (Some(path), _) => gather(file::read(path).and_then(|text| file::settings(path, &text))),
+        (None, Some(text)) => gather(file::settings(Path::new("built in"), text)),
+        (None, None) => {}
     }
     gather(environment::settings(sources.environment));
     gather(Ok(sources.flags));

@@ -19,7 +19,7 @@ fn load_all(
     let path = folder.path().join("dunlin.toml");
     std::fs::write(&path, file).unwrap();
     let environment = environment.iter().map(|(name, text)| (name.into(), text.into())).collect();
-    load(Sources { file: Some(path.clone()), environment, flags })
+    load(Sources { file: Some(path.clone()), environment, flags, ..Sources::default() })
         .map_err(|problems| problems.to_string().replace(path.to_str().unwrap(), "FILE"))
 }
 

@@ -2,7 +2,7 @@
 //! HTTP/1.1, answers the pages, and hands upgraded streams over.
 
 pub(crate) mod accept;
-mod demo;
+pub(crate) mod demo;
 mod health;
 pub(crate) mod tls;
 mod upgrade;
@@ -62,7 +62,7 @@ impl Front {
 /// All routes.
 pub(crate) fn router(front: Arc<Front>, api: Arc<Api>) -> Router {
     Router::new()
-        .route("/", get(demo::page))
+        .merge(demo::routes())
         .route("/ws", any(upgrade::default_channel))
         .route("/ws/", any(upgrade::no_channel))
         .route("/ws/{*channel}", any(upgrade::channel))

@@ -1,4 +1,5 @@
 //! `dunlin demo`: several nodes and a private Redis on this machine, to see one room on many nodes.
+//! Without a configuration file they have the channels of the page's second tab.
 //! Everything it starts ends with it, even if it is killed hard.
 
 use std::{
