@@ -107,6 +107,7 @@ fn every_node_has_its_name_and_page_and_ctrl_c_ends_all() {
         let name = format!("\"node\":\"node-{}\"", index + 1);
         assert!(get(node, "/health").contains(&name));
         assert!(get(node, "/").contains("<title>Dunlin</title>"));
+        assert!(get(node, "/memory").contains("demo/memory.js"));
     }
     demo.signal(Signal::INT);
     assert_eq!(demo.process.wait().unwrap().code(), Some(0));
@@ -128,6 +129,33 @@ fn what_is_said_on_one_node_or_in_redis_is_read_on_all() {
     redis.write_all(b"PUBLISH dunlin:chat_channel hello\r\n").unwrap();
     for client in &mut clients {
         assert_eq!(client.read().unwrap(), Message::text("hello"));
+    }
+}
+
+#[test]
+fn its_nodes_have_channels_for_the_second_tab() {
+    let folder = tempfile::tempdir().unwrap();
+    let subscribe = |node: &str| {
+        let stream = TcpStream::connect(node).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let address = format!("ws://{node}/connection/websocket");
+        let mut socket = tungstenite::client(address, stream).unwrap().0;
+        let commands =
+            "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"demo:room\"}}";
+        socket.send(Message::text(commands)).unwrap();
+        let mut answers = String::new();
+        while !answers.contains("\"id\":2") {
+            answers += socket.read().unwrap().to_text().unwrap();
+        }
+        answers
+    };
+    let demo = Demo::start(folder.path(), 2);
+    for node in &demo.nodes {
+        let answers = subscribe(node);
+        assert!(
+            !answers.contains("error") && answers.contains("\"recoverable\":true"),
+            "{answers}"
+        );
     }
 }
 
