@@ -82,13 +82,17 @@ everywhere((flock, check) => {
   });
 
   check("refresh prolongs a connection, or ends it", async (t) => {
-    const ann = user();
-    const wire = await wired(t, flock.here, { token: token({ sub: ann, exp: inSeconds(60) }) });
+    const [ann, bob] = [user(), user()];
+    const soon = inSeconds(2);
+    const wires = [];
+    for (const sub of [ann, bob]) wires.push(await wired(t, flock.here, { token: token({ sub, exp: soon }) }));
+    const [prolonged, ended] = wires;
     await flock.there.api("refresh", { user: ann, expire_at: inSeconds(1000) });
-    const [{ push }] = await wire.frame();
-    assert.ok(push.refresh.ttl > 900 && push.refresh.expires, JSON.stringify(push));
+    assert.equal((await ended.end()).code, 3005);
+    const { error } = await prolonged.ask({ id: 2, rpc: { method: "still there?" } });
+    assert.equal(error.code, 108);
     await flock.there.api("refresh", { user: ann, expired: true });
-    assert.equal((await wire.end()).code, 3005);
+    assert.equal((await prolonged.end()).code, 3005);
   });
 
   check("a backend sees who is where", async (t) => {
