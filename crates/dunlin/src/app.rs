@@ -2,6 +2,7 @@
 //! which a node starts and leaves.
 
 use std::{
+    net::SocketAddr,
     process::ExitCode,
     sync::{
         Arc,
@@ -12,6 +13,7 @@ use std::{
 };
 
 use anyhow::Context;
+use axum::Router;
 use dunlin_core::{
     auth::revocation::Revocations,
     channel::ChannelName,
@@ -120,12 +122,8 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
         is_draining: AtomicBool::new(false),
     });
     let api = api(config, &node, &control, metrics)?;
-    let acceptor = acceptor(config, Arc::clone(&front), api, tls.as_ref())?;
-    let address = acceptor.listener.local_addr().context("cannot ask for the listen address")?;
-    let scheme = if tls.is_some() { "https" } else { "http" };
-    let mut accepting = tokio::spawn(acceptor.run());
+    let mut accepting = accept(config, &front, api, tls.as_ref())?;
     tokio::spawn(reload(tls.map(|tls| tls.certificate)));
-    tracing::info!(shards = front.shards.len(), "listening on {scheme}://{address}");
 
     tokio::select! {
         () = signals.received() => {}
@@ -174,18 +172,45 @@ fn api(
     }))
 }
 
-fn acceptor(
+/// Starts to accept clients, and everybody else there or on the internal listener, which goes on
+/// to its end with the node.
+fn accept(
     config: &Config,
-    front: Arc<Front>,
+    front: &Arc<Front>,
     api: Arc<Api>,
     tls: Option<&Tls>,
+) -> anyhow::Result<JoinHandle<()>> {
+    let mut public = front::public(Arc::clone(front));
+    let internal = front::internal(Arc::clone(front), api);
+    match config.internal.listen {
+        None => public = public.merge(internal),
+        Some(address) => {
+            let acceptor = acceptor(config, front, address, internal, None)?;
+            let address = acceptor.address()?;
+            tracing::info!("api, metrics and health on the internal http://{address} alone");
+            tokio::spawn(acceptor.run());
+        }
+    }
+    let acceptor = acceptor(config, front, config.listen, public, tls)?;
+    let address = acceptor.address()?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    tracing::info!(shards = front.shards.len(), "listening on {scheme}://{address}");
+    Ok(tokio::spawn(acceptor.run()))
+}
+
+fn acceptor(
+    config: &Config,
+    front: &Front,
+    address: SocketAddr,
+    router: Router,
+    tls: Option<&Tls>,
 ) -> anyhow::Result<Acceptor> {
-    let listener = accept::listen(config.listen)
-        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    let listener =
+        accept::listen(address).with_context(|| format!("cannot listen on {address}"))?;
     Ok(Acceptor {
         listener,
         errors: front.metrics.accept_errors.clone(),
-        router: front::router(front, api),
+        router,
         tls: tls.map(|tls| TlsAcceptor::from(Arc::clone(&tls.server))),
         handshakes_max: config.limits.handshakes,
         handshake_age: config.limits.handshake_age,

@@ -9,7 +9,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::post,
+    routing::{get, post},
 };
 use dunlin_core::{error::ClientError, metrics::ApiLabel};
 use serde::Serialize;
@@ -20,7 +20,7 @@ use super::{
     reply::{Named, Reply, Wrapped, WrittenError},
     request::{Call, Request as Asked, Undecodable},
 };
-use crate::config::ErrorMode;
+use crate::{config::ErrorMode, front::accept::Known};
 
 /// Calls of one batch that are under way at once.
 const IN_FLIGHT_MAX: usize = 1024;
@@ -33,11 +33,23 @@ pub(crate) fn routes(api: Arc<Api>) -> Router {
         .layer(DefaultBodyLimit::max(api.body_bytes))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&api), admit))
         .with_state(api)
+        .route("/api/openapi.json", get(document))
+}
+
+/// What [`routes`] take and answer, for people and generators of clients. No secret.
+const DOCUMENT: &str = include_str!("../../../../docs/openapi.json");
+
+/// `GET /api/openapi.json`
+async fn document() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT).into_response()
 }
 
 /// Lets a request pass if it brings a key, before its body is read.
 async fn admit(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     if api.keys.admit(request.headers(), request.uri()) {
+        if let Some(known) = request.extensions().get::<Known>() {
+            known.note();
+        }
         return next.run(request).await;
     }
     api.count("", 401);

@@ -32,8 +32,9 @@ pub(super) fn run(flags: HealthcheckFlags) -> anyhow::Result<ExitCode> {
 
 /// Asks the node of this configuration, on this machine.
 pub(super) fn ask(config: &Config, path: &str) -> anyhow::Result<(u16, String)> {
-    let address = on_this_machine(config.listen);
-    let tls = tls::load(&config.tls)?;
+    let address = on_this_machine(config.internal.listen.unwrap_or(config.listen));
+    // The internal listener does not speak TLS.
+    let tls = if config.internal.listen.is_some() { None } else { tls::load(&config.tls)? };
     let client = tls.map(|tls| PinnedClient::new(tls.certificate.leaf()));
     http::get(address, &address.to_string(), path, client.as_ref())
         .with_context(|| format!("asking {address} for {path}"))

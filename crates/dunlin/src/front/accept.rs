@@ -1,10 +1,25 @@
 //! Accepting: sockets become HTTP connections, as many at once as `limits.handshakes` allows.
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use anyhow::Context;
 use axum::Router;
 use dunlin_core::limits::SUBSCRIBE_WAIT;
-use hyper::server::conn::http1;
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -49,6 +64,22 @@ const LAST_ANSWER: Duration = SUBSCRIBE_WAIT;
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 
+/// Whether one of the requests of an HTTP connection has shown who sends them. Such a connection is
+/// no stranger's: it may go on for as long as it is used.
+#[derive(Clone, Default)]
+pub(crate) struct Known(Arc<AtomicBool>);
+
+impl Known {
+    /// A request brought a secret of the operator's.
+    pub(crate) fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_noted(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Listens on `address`.
 ///
 /// # Errors
@@ -63,6 +94,14 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 impl Acceptor {
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub(crate) fn address(&self) -> anyhow::Result<SocketAddr> {
+        self.listener.local_addr().context("cannot ask for the listen address")
+    }
+
     /// Accepts for ever. Drop the future to stop; what it accepted goes on. Cancel-safe.
     pub(crate) async fn run(self) {
         let handshakes = Arc::new(Semaphore::new(self.handshakes_max));
@@ -117,7 +156,7 @@ impl Acceptor {
     }
 }
 
-/// Answers requests until one is an upgrade, at the latest until `deadline`: others wait for the
+/// Answers requests until one is an upgrade. Strangers have until `deadline`: others wait for the
 /// place.
 async fn serve_http<S>(
     stream: S,
@@ -128,11 +167,20 @@ async fn serve_http<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let known = Known::default();
     let service = TowerToHyperService::new(router);
+    let service = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(known.clone());
+        service.call(request)
+    });
     let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut connection = pin!(connection);
     let served = match timeout_at(deadline, connection.as_mut()).await {
         Ok(served) => served,
+        Err(_elapsed) if known.is_noted() => {
+            drop(permit);
+            connection.await
+        }
         Err(_elapsed) => {
             connection.as_mut().graceful_shutdown();
             timeout(LAST_ANSWER, connection).await.unwrap_or(Ok(()))
@@ -142,7 +190,6 @@ async fn serve_http<S>(
     if let Err(error) = served {
         tracing::trace!(%error, "an http connection broke off");
     }
-    drop(permit);
 }
 
 /// Whether the connection was gone before we accepted it: nothing is wrong with us.

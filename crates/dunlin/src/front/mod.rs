@@ -59,14 +59,20 @@ impl Front {
     }
 }
 
-/// All routes.
-pub(crate) fn router(front: Arc<Front>, api: Arc<Api>) -> Router {
+/// The routes for clients.
+pub(crate) fn public(front: Arc<Front>) -> Router {
     Router::new()
         .merge(demo::routes())
         .route("/ws", any(upgrade::default_channel))
         .route("/ws/", any(upgrade::no_channel))
         .route("/ws/{*channel}", any(upgrade::channel))
         .route("/connection/websocket", any(upgrade::centrifuge))
+        .with_state(front)
+}
+
+/// The routes for those who run the node, and for the application.
+pub(crate) fn internal(front: Arc<Front>, api: Arc<Api>) -> Router {
+    Router::new()
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
         .route("/metrics", get(health::metrics))
