@@ -139,9 +139,8 @@ fn who_comes_late_reads_the_past_and_who_was_cut_off_misses_nothing() {
     ann.wait_until("/[3-9] missed so far/.test(document.querySelector('#log').textContent)");
     ann.value("document.querySelector('#plug').click()");
     wait_for_line(&mut ann, "while you were away", "recovered");
-    ann.wait_until(
-        "/Back again: missed ([0-9]+), recovered \\1\\./.test(document.querySelector('#log').textContent)",
-    );
+    let log = "document.querySelector('#log').textContent";
+    ann.wait_until(&format!(r"/Back again: missed ([0-9]+), recovered \1\./.test({log})"));
     let order =
         "[...document.querySelectorAll('.when > :last-child')].map((one) => one.textContent)";
     // What was under way to Bob at that moment arrives, too.
