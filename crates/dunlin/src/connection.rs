@@ -4,27 +4,23 @@
 //! to it, its reader task reads from it, and while its socket is full a drain task empties its
 //! backlog. A connection ends in one way only, [`Shard::end`], whoever wants it to end.
 
+mod client;
+mod ending;
+mod writing;
+
 use std::{
     cell::{Cell, OnceCell, RefCell},
     future::poll_fn,
     io::{self, ErrorKind},
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
 };
 
 use bytes::Bytes;
-use dunlin_core::{
-    channel::ChannelName, error::Disconnect, hub::SubscriptionId, ids::ConnectionId,
-    namespace::ChannelOptions,
-};
+use dunlin_core::{error::Disconnect, ids::ConnectionId};
 use dunlin_protocol::centrifuge;
 use dunlin_ws::{CloseCode, Compression};
-use tokio::{
-    task::{AbortHandle, spawn_local},
-    time::{Instant, sleep_until, timeout_at},
-};
+use tokio::{task::AbortHandle, time::Instant};
 
+pub(crate) use self::client::{Client, Listener};
 use crate::{
     backlog::Backlog,
     session::Session,
@@ -59,44 +55,6 @@ pub(crate) struct Connection {
     is_held_back: Cell<bool>,
 }
 
-/// Who is at the other end, by the dialect that it speaks.
-pub(crate) enum Client {
-    /// The plain dialect: one channel, from the beginning to the end.
-    Plain(Listener),
-    /// The Centrifuge dialect.
-    Centrifuge(Box<RefCell<Session>>),
-}
-
-/// A client of the plain dialect.
-pub(crate) struct Listener {
-    channel: ChannelName,
-    options: Arc<ChannelOptions>,
-    subscription: Cell<Option<SubscriptionId>>,
-}
-
-impl Listener {
-    pub(crate) fn new(
-        channel: ChannelName,
-        options: Arc<ChannelOptions>,
-        subscription: SubscriptionId,
-    ) -> Self {
-        Self { channel, options, subscription: Cell::new(Some(subscription)) }
-    }
-
-    pub(crate) fn channel(&self) -> &ChannelName {
-        &self.channel
-    }
-
-    /// The options of its channel.
-    pub(crate) fn options(&self) -> &ChannelOptions {
-        &self.options
-    }
-
-    pub(crate) fn subscription(&self) -> &Cell<Option<SubscriptionId>> {
-        &self.subscription
-    }
-}
-
 /// What became of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Written {
@@ -105,9 +63,6 @@ pub(crate) enum Written {
     /// The backlog is over its bound: end the connection.
     Overrun,
 }
-
-/// How long a client may take to read its close frame and to close its side.
-const CLOSE_GRACE: Duration = Duration::from_secs(5);
 
 impl Connection {
     pub(crate) fn seat(
@@ -256,172 +211,8 @@ impl Connection {
     }
 }
 
-impl Shard {
-    /// Writes whole frames to a connection: at once if its socket takes them, through its backlog
-    /// otherwise.
-    pub(crate) fn write(self: &Rc<Self>, connection: &Rc<Connection>, frames: &Bytes) -> Written {
-        let mut written = 0;
-        if let Some(stream) = connection.stream()
-            && connection.drain.borrow().is_none()
-            && !connection.is_held_back.get()
-        {
-            match stream.try_write(frames) {
-                Ok(count) => written = count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                // The socket is dead. Its reader sees that too and removes the connection.
-                Err(_) => return Written::Taken,
-            }
-            self.tally().wrote(written);
-            if written == frames.len() && matches!(stream.try_flush(), Ok(true)) {
-                return Written::Taken;
-            }
-        }
-        self.write_later(connection, frames, written)
-    }
-
-    /// Writes whole frames before everything that was held back, which follows.
-    pub(crate) fn write_first(
-        self: &Rc<Self>,
-        connection: &Rc<Connection>,
-        frames: &Bytes,
-    ) -> Written {
-        connection.is_held_back.set(false);
-        let held_back = connection.backlog.borrow_mut().take();
-        self.tally().dropped(held_back.bytes());
-        let mut written = self.write(connection, frames);
-        for frames in held_back.into_runs() {
-            if written == Written::Taken {
-                written = self.write(connection, &frames);
-            }
-        }
-        written
-    }
-
-    fn write_later(
-        self: &Rc<Self>,
-        connection: &Rc<Connection>,
-        frames: &Bytes,
-        written: usize,
-    ) -> Written {
-        let mut backlog = connection.backlog.borrow_mut();
-        let rest = frames.len() - written;
-        // What joins an empty backlog may be larger: any single message must pass.
-        if !backlog.is_empty() && backlog.bytes() + rest > self.limits().backlog_bytes {
-            return Written::Overrun;
-        }
-        if rest > 0 {
-            self.tally().queued(rest);
-            backlog.push(frames.clone(), written, Instant::now());
-        }
-        drop(backlog);
-        self.start_drain(connection);
-        Written::Taken
-    }
-
-    /// Starts emptying the backlog, unless there is no socket yet or it is being emptied.
-    pub(crate) fn start_drain(self: &Rc<Self>, connection: &Rc<Connection>) {
-        let mut task = connection.drain.borrow_mut();
-        let may_write = connection.stream().is_some() && !connection.is_held_back.get();
-        if task.is_none() && may_write {
-            let drain = drain(Rc::clone(self), Rc::clone(connection));
-            *task = Some(spawn_local(drain).abort_handle());
-        }
-    }
-
-    /// Ends a connection: it gets no more publications, its close frame, a grace to read it.
-    pub(crate) fn end(self: &Rc<Self>, connection: &Rc<Connection>, why: Disconnect) {
-        self.end_with(connection, why, connection.close_frame(why));
-    }
-
-    /// Ends a connection with a close frame of the caller's.
-    pub(crate) fn end_with(
-        self: &Rc<Self>,
-        connection: &Rc<Connection>,
-        why: Disconnect,
-        close_frame: Bytes,
-    ) {
-        if connection.ending().is_some() {
-            return;
-        }
-        connection.ending.set(Some(why));
-        connection.is_held_back.set(false);
-        self.unsubscribe_all_of(connection);
-        if connection.stream().is_none() || why == Disconnect::PongTimeout {
-            self.cut(connection, why);
-            return;
-        }
-        let mut backlog = connection.backlog.borrow_mut();
-        let before = backlog.bytes();
-        if !matches!(why, Disconnect::NodeLeaving | Disconnect::ClientLeft) {
-            backlog.cut_at_frame_end();
-        }
-        self.tally().dropped(before - backlog.bytes());
-        self.tally().queued(close_frame.len());
-        backlog.push(close_frame, 0, Instant::now());
-        drop(backlog);
-        if why == Disconnect::SlowReader
-            && let Some(stream) = connection.stream()
-        {
-            stream.make_room_for_last_words();
-        }
-        let close = spawn_local(close(Rc::clone(self), Rc::clone(connection), why));
-        if let Some(drain) = connection.drain.replace(Some(close.abort_handle())) {
-            drain.abort();
-        }
-    }
-
-    /// Ends a connection at once, with a close frame if its socket happens to take one.
-    pub(crate) fn cut(&self, connection: &Rc<Connection>, why: Disconnect) {
-        let is_between_frames =
-            connection.drain.borrow().is_none() && connection.backlog.borrow().is_empty();
-        if let Some(stream) = connection.stream()
-            && is_between_frames
-        {
-            // Nobody may be there to read it.
-            let _ = stream.try_write(&connection.close_frame(why));
-        }
-        self.remove(connection, why);
-    }
-}
-
 /// The close frame that tells a client of the plain dialect why.
 pub(crate) fn close_frame(why: Disconnect) -> Bytes {
     let code = CloseCode::new(why.code()).unwrap_or(CloseCode::INTERNAL);
     dunlin_ws::close_frame(code, why.reason())
-}
-
-/// Empties the backlog; ends the connection when that takes too long.
-async fn drain(shard: Rc<Shard>, connection: Rc<Connection>) {
-    loop {
-        let age = shard.limits().backlog_age;
-        let expiry = connection.backlog.borrow().expires_at(age);
-        let expires_at = expiry.unwrap_or_else(|| Instant::now() + age);
-        match timeout_at(expires_at, connection.write_backlog(&shard)).await {
-            Ok(Ok(false)) => {}
-            // Empty; or dead, which the reader sees too.
-            Ok(Ok(true) | Err(_)) => break,
-            Err(_elapsed) => return shard.end(&connection, Disconnect::SlowReader),
-        }
-    }
-    connection.drain.take();
-}
-
-/// Flushes what is left, half-closes, and gives the client time to close its side: a socket closed
-/// with unread bytes in it would be reset and the close frame lost on the way.
-async fn close(shard: Rc<Shard>, connection: Rc<Connection>, why: Disconnect) {
-    let flush = async {
-        while !connection.write_backlog(&shard).await? {}
-        io::Result::Ok(())
-    };
-    let gone_at = Instant::now() + CLOSE_GRACE;
-    let is_flushed = matches!(timeout_at(gone_at, flush).await, Ok(Ok(())));
-    if is_flushed
-        && why != Disconnect::ClientLeft
-        && let Some(stream) = connection.stream()
-    {
-        stream.shutdown_write();
-        // The reader ends at the client's end of stream, and aborts this wait.
-        sleep_until(gone_at).await;
-    }
-    shard.remove(&connection, why);
 }

@@ -1,0 +1,102 @@
+//! Writing to a connection: at once, or by its backlog.
+
+use std::{io::ErrorKind, rc::Rc};
+
+use bytes::Bytes;
+use dunlin_core::error::Disconnect;
+use tokio::{
+    task::spawn_local,
+    time::{Instant, timeout_at},
+};
+
+use super::{Connection, Written};
+use crate::shard::Shard;
+
+impl Shard {
+    /// Writes whole frames to a connection: at once if its socket takes them, through its backlog
+    /// otherwise.
+    pub(crate) fn write(self: &Rc<Self>, connection: &Rc<Connection>, frames: &Bytes) -> Written {
+        let mut written = 0;
+        if let Some(stream) = connection.stream()
+            && connection.drain.borrow().is_none()
+            && !connection.is_held_back.get()
+        {
+            match stream.try_write(frames) {
+                Ok(count) => written = count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                // The socket is dead. Its reader sees that too and removes the connection.
+                Err(_) => return Written::Taken,
+            }
+            self.tally().wrote(written);
+            if written == frames.len() && matches!(stream.try_flush(), Ok(true)) {
+                return Written::Taken;
+            }
+        }
+        self.write_later(connection, frames, written)
+    }
+
+    /// Writes whole frames before everything that was held back, which follows.
+    pub(crate) fn write_first(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        frames: &Bytes,
+    ) -> Written {
+        connection.is_held_back.set(false);
+        let held_back = connection.backlog.borrow_mut().take();
+        self.tally().dropped(held_back.bytes());
+        let mut written = self.write(connection, frames);
+        for frames in held_back.into_runs() {
+            if written == Written::Taken {
+                written = self.write(connection, &frames);
+            }
+        }
+        written
+    }
+
+    fn write_later(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        frames: &Bytes,
+        written: usize,
+    ) -> Written {
+        let mut backlog = connection.backlog.borrow_mut();
+        let rest = frames.len() - written;
+        // What joins an empty backlog may be larger: any single message must pass.
+        if !backlog.is_empty() && backlog.bytes() + rest > self.limits().backlog_bytes {
+            return Written::Overrun;
+        }
+        if rest > 0 {
+            self.tally().queued(rest);
+            backlog.push(frames.clone(), written, Instant::now());
+        }
+        drop(backlog);
+        self.start_drain(connection);
+        Written::Taken
+    }
+
+    /// Starts emptying the backlog, unless there is no socket yet or it is being emptied.
+    pub(crate) fn start_drain(self: &Rc<Self>, connection: &Rc<Connection>) {
+        let mut task = connection.drain.borrow_mut();
+        let may_write = connection.stream().is_some() && !connection.is_held_back.get();
+        if task.is_none() && may_write {
+            let drain = drain(Rc::clone(self), Rc::clone(connection));
+            *task = Some(spawn_local(drain).abort_handle());
+        }
+    }
+}
+
+/// Empties the backlog; ends the connection when that takes too long.
+async fn drain(shard: Rc<Shard>, connection: Rc<Connection>) {
+    loop {
+        let age = shard.limits().backlog_age;
+        let expiry = connection.backlog.borrow().expires_at(age);
+        let expires_at = expiry.unwrap_or_else(|| Instant::now() + age);
+        match timeout_at(expires_at, connection.write_backlog(&shard)).await {
+            Ok(Ok(false)) => {}
+            // Empty; or dead, which the reader sees too.
+            Ok(Ok(true) | Err(_)) => break,
+            Err(_elapsed) => return shard.end(&connection, Disconnect::SlowReader),
+        }
+    }
+    connection.drain.take();
+}
