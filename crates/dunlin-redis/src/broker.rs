@@ -109,7 +109,8 @@ impl RedisBroker {
         let deadline = Instant::now() + settings.start_wait;
         let subscribing = dial_until(&dialer, deadline).await.map_err(in_words)?;
         let publishing = dial_until(&dialer, deadline).await.map_err(in_words)?;
-        let reading = dial_until(&dialer, deadline).await.map_err(in_words)?;
+        let read_dialer = Arc::new(dialer.with_frame_bytes_max(frame_bytes_max.max(ANSWER_BYTES)));
+        let reading = dial_until(&read_dialer, deadline).await.map_err(in_words)?;
 
         let keys = Keys::new(channel_prefix);
         let orders = Arc::new(Orders::default());
@@ -125,8 +126,7 @@ impl RedisBroker {
             metrics.clone(),
             stopped.clone(),
         );
-        let (read_link, reader) =
-            ReadLink::new(Arc::clone(&dialer), metrics.clone(), stopped.clone());
+        let (read_link, reader) = ReadLink::new(read_dialer, metrics.clone(), stopped.clone());
         let publish_link = PublishLink::new(
             dialer,
             Arc::clone(&queue),
@@ -146,6 +146,24 @@ impl RedisBroker {
         ];
         let links = Mutex::new(links);
         Ok(Arc::new(Self { orders, queue, reader, keys, metrics, stop, died, links }))
+    }
+
+    pub(crate) fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Runs a task that this broker is nothing without, until `stop` tells it to end.
+    pub(crate) fn spawn(
+        &self,
+        task: impl Future<Output = ()> + Send + 'static,
+        stop: &watch::Sender<bool>,
+    ) {
+        // It ends by itself; whoever tells it to end waits for nothing more of it.
+        drop(spawn_link(task, stop, &self.died));
     }
 
     /// Waits until a link ends that nobody told to: a bug, after which this broker carries nothing
@@ -278,6 +296,8 @@ async fn dial_until(dialer: &Dialer, deadline: Instant) -> Result<Connection, Li
     }
 }
 
+/// The largest answer to a question: a whole history, all members of a channel.
+const ANSWER_BYTES: usize = 256 << 20;
 /// Channel name, envelope and the lines between them.
 const FRAME_BYTES_BESIDE_MESSAGE: usize = 4096;
 

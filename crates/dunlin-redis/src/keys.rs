@@ -4,11 +4,14 @@
 //! that knows the channels meets them, and another layout of keys gets another number.
 //!
 //! ```text
-//! dunlin1:PREFIXs:CHANNEL                stream   entries OFFSET-BRANCH: d message, i id
-//! dunlin1:PREFIXm:CHANNEL                hash     the channel's position: see lua/settle.lua
-//! dunlin1:PREFIXi:LENGTH:CHANNEL:KEY     string   how a publish with an idempotency key ended
-//! dunlin1:PREFIXp:CHANNEL                hash     NODE CLIENT: what is known of a member
-//! dunlin1:PREFIXn                        zset     nodes by the end of their lease
+//! dunlin1:PREFIXs:CHANNEL              stream   entries OFFSET-BRANCH: d message, i id
+//! dunlin1:PREFIXm:CHANNEL              hash     the channel's position: see lua/settle.lua
+//! dunlin1:PREFIXi:LENGTH:CHANNEL:KEY   string   how a publish with an idempotency key ended
+//! dunlin1:PREFIXn                      zset     nodes by the end of their lease
+//! dunlin1:PREFIXl:NODE                 string   the number of a node's last call
+//! dunlin1:PREFIXc:NODE                 set      the channels where a node has members
+//! dunlin1:PREFIXh:CHANNEL              set      the nodes that have members there
+//! dunlin1:PREFIXp:NODE:CHANNEL         hash     CLIENT: what is known of a member
 //! ```
 
 use bytes::Bytes;
@@ -18,6 +21,7 @@ use dunlin_core::channel::ChannelName;
 #[derive(Debug, Clone)]
 pub struct Keys {
     channel_prefix: String,
+    start: String,
     stream: String,
     meta: String,
     answer: String,
@@ -27,9 +31,9 @@ impl Keys {
     /// Names that start with `channel_prefix`, which may be empty.
     pub fn new(channel_prefix: impl Into<String>) -> Self {
         let channel_prefix = channel_prefix.into();
-        let kind = |letter| format!("dunlin1:{channel_prefix}{letter}:");
-        let (stream, meta, answer) = (kind('s'), kind('m'), kind('i'));
-        Self { channel_prefix, stream, meta, answer }
+        let start = format!("dunlin1:{channel_prefix}");
+        let [stream, meta, answer] = ["s:", "m:", "i:"].map(|kind| format!("{start}{kind}"));
+        Self { channel_prefix, start, stream, meta, answer }
     }
 
     /// The Redis channel of a channel.
@@ -57,6 +61,21 @@ impl Keys {
     pub fn answer(&self, channel: &ChannelName, idempotency_key: &str) -> Bytes {
         let (prefix, channel) = (&self.answer, channel.as_str());
         format!("{prefix}{}:{channel}:{idempotency_key}", channel.len()).into()
+    }
+
+    /// How all keys begin.
+    pub fn start(&self) -> &[u8] {
+        self.start.as_bytes()
+    }
+
+    /// The key of the nodes that have members somewhere.
+    pub fn nodes(&self) -> Bytes {
+        format!("{}n", self.start).into()
+    }
+
+    /// The key of the nodes that have members of a channel.
+    pub fn hosts(&self, channel: &ChannelName) -> Bytes {
+        format!("{}h:{}", self.start, channel.as_str()).into()
     }
 }
 

@@ -4,7 +4,8 @@
 //!  Broker::publish ──▶ Queue ──▶ publish link ════▶ Redis
 //!  Broker::subscribe ─▶ Orders ─▶ subscribe link ══▶   │
 //!  Interest::deliver ◀─────────── subscribe link ◀═════╡
-//!  Broker::history, recover ◀──▶ read link ◀══════════▶╛
+//!  Broker::history, recover ◀──▶ read link ◀══════════▶╡
+//!  PresenceStore ──────────────▶ read link ◀══════════▶╛
 //! ```
 //!
 //! Each link is one TCP connection and one task. None repeats a publish that may have happened and
@@ -13,6 +14,8 @@
 pub mod url;
 
 pub mod broker;
+
+pub mod presence;
 
 pub mod metrics;
 

@@ -2,7 +2,9 @@
 //! kept of a channel, who is present. It is a connection of its own, so that a long answer delays
 //! no publish. Questions may be put twice, so a lost connection costs time only.
 
-use std::{collections::VecDeque, convert::Infallible, mem, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque, convert::Infallible, future::pending, mem, sync::Arc, time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use dunlin_core::error::BrokerLost;
@@ -79,6 +81,7 @@ impl Question {
 #[derive(Clone)]
 pub(crate) struct Reader {
     questions: mpsc::Sender<Asked>,
+    returns: watch::Receiver<()>,
     metrics: LinkMetrics,
 }
 
@@ -87,6 +90,8 @@ struct Asked {
     answer: oneshot::Sender<Value>,
     call: Call,
     since: Instant,
+    /// Whether a connection was lost with it before.
+    was_lost: bool,
 }
 
 impl Reader {
@@ -99,7 +104,8 @@ impl Reader {
     pub(crate) async fn ask(&self, question: Question) -> Result<Value, BrokerLost> {
         let asked = async {
             let (answer, answered) = oneshot::channel();
-            let asked = Asked { question, answer, call: Call::ByHash, since: Instant::now() };
+            let (call, since) = (Call::ByHash, Instant::now());
+            let asked = Asked { question, answer, call, since, was_lost: false };
             self.questions.send(asked).await.ok()?;
             answered.await.ok()
         };
@@ -114,6 +120,17 @@ impl Reader {
     }
 }
 
+impl Reader {
+    /// Waits until the link is made again after a loss; one that nobody waited for counts.
+    /// Cancel-safe.
+    pub(crate) async fn returned(&mut self) {
+        if self.returns.changed().await.is_err() {
+            // The link has ended for good.
+            pending().await
+        }
+    }
+}
+
 /// The task's state. [`ReadLink::run`] is the task.
 pub(crate) struct ReadLink {
     dialer: Arc<Dialer>,
@@ -122,6 +139,7 @@ pub(crate) struct ReadLink {
     waiting: VecDeque<Asked>,
     /// Put and not answered, in order.
     in_flight: VecDeque<Asked>,
+    returns: watch::Sender<()>,
     metrics: LinkMetrics,
     round_trip_seconds: RoundTripSeconds,
     stop: watch::Receiver<bool>,
@@ -137,13 +155,16 @@ impl ReadLink {
     ) -> (Self, Reader) {
         let round_trip_seconds = metrics.round_trip_seconds.get_or_create_owned(&LinkLabel::READ);
         let (sender, questions) = mpsc::channel(QUESTIONS_WAITING);
-        let reader = Reader { questions: sender, metrics: metrics.clone() };
+        let returns = watch::Sender::new(());
+        let reader =
+            Reader { questions: sender, returns: returns.subscribe(), metrics: metrics.clone() };
         let (waiting, in_flight) = (VecDeque::new(), VecDeque::new());
         let link = Self {
             dialer,
             questions,
             waiting,
             in_flight,
+            returns,
             metrics,
             round_trip_seconds,
             stop,
@@ -172,6 +193,7 @@ impl ReadLink {
             };
             self.metrics.reconnects.get_or_create(&LinkLabel::READ).inc();
             tracing::info!(address, link = "read", "redis is back");
+            self.returns.send_replace(());
         }
     }
 
@@ -189,9 +211,7 @@ impl ReadLink {
                 progress = connection.progress(Ear::Open) => progress,
             };
             if let Err(lost) = progress.and_then(|_| self.receive(&mut connection)) {
-                for asked in mem::take(&mut self.in_flight).into_iter().rev() {
-                    self.waiting.push_front(asked);
-                }
+                self.take_back();
                 return lost;
             }
         }
@@ -207,6 +227,15 @@ impl ReadLink {
             asked.question.write(&mut connection.out, asked.call, connection.server);
             connection.expect(1);
             self.in_flight.push_back(asked);
+        }
+    }
+
+    /// What is unanswered is put again, but once only: it may be why the connection was lost.
+    fn take_back(&mut self) {
+        for asked in mem::take(&mut self.in_flight).into_iter().rev() {
+            if !asked.was_lost {
+                self.waiting.push_front(Asked { was_lost: true, ..asked });
+            }
         }
     }
 

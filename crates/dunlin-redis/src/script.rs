@@ -47,6 +47,26 @@ pub(crate) static RECOVER: LazyLock<Script> = LazyLock::new(|| {
 pub(crate) static FORGET: LazyLock<Script> =
     LazyLock::new(|| Script::new(READS, &[include_str!("lua/forget.lua")]));
 
+/// Renews a node's lease and changes its members.
+pub(crate) static PRESENCE_KEEP: LazyLock<Script> =
+    LazyLock::new(|| Script::new("#!lua", &[include_str!("lua/presence_keep.lua")]));
+
+/// Reads the members of a channel.
+pub(crate) static PRESENCE_MEMBERS: LazyLock<Script> = LazyLock::new(|| {
+    let members = include_str!("lua/presence_members.lua");
+    Script::new(READS, &[include_str!("lua/presence_living.lua"), members])
+});
+
+/// Counts the members of a channel.
+pub(crate) static PRESENCE_STATS: LazyLock<Script> = LazyLock::new(|| {
+    let stats = include_str!("lua/presence_stats.lua");
+    Script::new(READS, &[include_str!("lua/presence_living.lua"), stats])
+});
+
+/// Removes members whose node has no lease.
+pub(crate) static PRESENCE_SWEEP: LazyLock<Script> =
+    LazyLock::new(|| Script::new(READS, &[include_str!("lua/presence_sweep.lua")]));
+
 /// With a first line of this kind a script is refused before it starts and not in its middle. Those
 /// that need no memory worth the name are not refused for the want of it.
 const READS: &str = "#!lua flags=allow-oom";

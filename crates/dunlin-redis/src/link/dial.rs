@@ -22,6 +22,7 @@ use super::{
 use crate::url::{Endpoint, RedisUrl, Security};
 
 /// Makes connections to one server, all alike.
+#[derive(Clone)]
 pub(crate) struct Dialer {
     url: RedisUrl,
     tls: Option<(TlsConnector, ServerName<'static>)>,
@@ -53,6 +54,11 @@ impl Dialer {
             _ => None,
         };
         Ok(Self { url, tls, connect_timeout, frame_bytes_max })
+    }
+
+    /// The same for connections whose frames keep at most so many bytes.
+    pub(crate) fn with_frame_bytes_max(&self, frame_bytes_max: usize) -> Self {
+        Self { frame_bytes_max, ..self.clone() }
     }
 
     /// Connects and greets, within the time-out in all.

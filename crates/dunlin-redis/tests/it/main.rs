@@ -6,6 +6,7 @@ mod faults;
 mod history;
 mod messages;
 mod node;
+mod presence;
 mod proxy;
 mod server;
 mod start;
