@@ -10,6 +10,7 @@ use dunlin_core::{
     filter::{FilterNode, TagsFilter},
     namespace::{ChannelOptions, DeltaType, RecoveryMode, Retention},
     position::Epoch,
+    publication::Encoding,
     rights::{self, Features, Proof},
     stream::Resume,
 };
@@ -63,7 +64,10 @@ impl Shard {
         let joining = Joining {
             was_recovering: asked.resume.is_some(),
             rejects_unrecovered: asked.flag & command::Subscribe::REJECT_UNRECOVERED != 0,
-            wants_number: asked.flag & command::Subscribe::COMPACT != 0,
+            wants_number: asked.flag & command::Subscribe::COMPACT != 0
+                // The JavaScript SDK asks for it and then does not find the channel of a number
+                // that came as Protobuf.
+                && session.encoding == Encoding::Json,
             wants_delta,
             filter: filter.map(Into::into),
             ..Joining::new(Answer::Reply(id))

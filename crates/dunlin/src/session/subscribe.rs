@@ -4,18 +4,19 @@
 //! channel's order. The place comes as a notice in the shard's inbox, and only then is the client
 //! in the hub: what comes before the notice is in its snapshot, what comes behind it is pushed.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use dunlin_core::{
     channel::ChannelName,
     command::{self, Request},
     error::{BrokerLost, ClientError},
     event::{Event, Expiry, Outcome, Push, Subscribed},
+    hub::Manner,
     ids::ConnectionId,
     inbox::Joined,
     limits::SUBSCRIBE_WAIT,
     namespace::Retention,
-    publication::Kind,
+    publication::{Kind, Publication},
     stream::Resume,
 };
 use tokio::{task::spawn_local, time::timeout};
@@ -122,7 +123,7 @@ impl Shard {
             position: snapshot.position.filter(|_| features.positioned),
             was_recovering: joining.was_recovering,
             recovered: snapshot.recovered,
-            publications: snapshot.publications,
+            publications: wanted(snapshot.publications, &manner),
             data: joining.data.take(),
             delta: joining.wants_delta,
             number: joining.wants_number.then_some(number),
@@ -216,6 +217,12 @@ impl Shard {
 enum Told {
     Now,
     WithConnect,
+}
+
+/// What of its snapshot a subscriber gets: as of all that follows, what it can read and picks.
+fn wanted(mut publications: Vec<Arc<Publication>>, manner: &Manner) -> Vec<Arc<Publication>> {
+    publications.retain(|publication| manner.wants(publication));
+    publications
 }
 
 /// In how many seconds a new token is due.
