@@ -147,7 +147,7 @@ everywhere((flock, check) => {
 });
 
 test("pings are answered by the SDK, and who does not answer is ended", { timeout: 60_000 }, async (t) => {
-  const node = await Node.start(null, ["client.ping_interval=1s", "client.pong_timeout=1s"]);
+  const node = await Node.start(null, ["client.ping_interval=2s", "client.pong_timeout=1s"]);
   t.after(() => node.kill());
   const client = await connected(t, node);
   const connections = new Ear(client, "connecting", "disconnected");
@@ -155,12 +155,12 @@ test("pings are answered by the SDK, and who does not answer is ended", { timeou
   assert.deepEqual(await mute.frame(), [{}]);
   assert.deepEqual(await mute.end(), { code: 3012, reason: "no pong" });
   const pings = () => client.cable.frames.filter((frame) => frame === "{}").length;
-  await eventually("three pings", () => pings() >= 3);
+  await eventually("two pings", () => pings() >= 2);
   assert.deepEqual(connections.rest, []);
 });
 
 test("pings can be those of WebSocket", { timeout: 60_000 }, async (t) => {
-  const settings = ["client.ping_interval=1s", "client.pong_timeout=1s", "ws.ping_interval=1s"];
+  const settings = ["client.ping_interval=2s", "client.pong_timeout=1s", "ws.ping_interval=2s", "ws.pong_timeout=1s"];
   const node = await Node.start(null, settings);
   t.after(() => node.kill());
   const client = clientOf(t, node, { query: "?cf_ws_frame_ping_pong=true" });
@@ -169,7 +169,7 @@ test("pings can be those of WebSocket", { timeout: 60_000 }, async (t) => {
   let pings = 0;
   client.cable.socket.on("ping", () => { pings += 1; });
   const connections = new Ear(client, "connecting", "disconnected");
-  await eventually("three pings", () => pings >= 3);
+  await eventually("two pings", () => pings >= 2);
   assert.deepEqual(connections.rest, []);
   const reply = JSON.parse(client.cable.frames[0]);
   assert.deepEqual([reply.connect.ping, reply.connect.pong], [undefined, undefined]);

@@ -21,7 +21,7 @@ everywhere((flock, check) => {
     assert.deepEqual(await inJson.publications.data(3), [{ text: "hello" }, "just words", 42]);
     const [first, second, third, fourth] = await inProtobuf.publications.data(4);
     assert.equal(text(first), '{"text":"hello"}');
-    assert.equal(text(second), '"just words"');
+    assert.equal(text(second), "just words");
     assert.deepEqual([...third], [0, 255, 1]);
     assert.equal(text(fourth), "42");
     assert.equal(inJson.state, "subscribed");

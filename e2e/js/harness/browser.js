@@ -52,13 +52,20 @@ export class Browser {
     throw new Error("the browser ended");
   }
 
-  // Opens a page.
+  // Opens a page, and has it loaded.
   async open(url) {
-    const target = await fetch(`http://${this.address}/json/new?${url}`, { method: "PUT" });
+    const target = await fetch(`http://${this.address}/json/new?about:blank`, { method: "PUT" });
     const page = new Page();
     page.socket = new WebSocket((await target.json()).webSocketDebuggerUrl);
-    page.socket.on("message", (text) => page.hear(JSON.parse(text)));
+    const loaded = new Promise((resolve) => page.socket.on("message", (text) => {
+      const message = JSON.parse(text);
+      if (message.method === "Page.loadEventFired") resolve();
+      page.hear(message);
+    }));
     await within("the page is there", once(page.socket, "open"));
+    await page.command("Page.enable", {});
+    await page.command("Page.navigate", { url });
+    await within(`${url} is loaded`, loaded);
     return page;
   }
 

@@ -38,11 +38,18 @@ export class Wire {
     return `${data}`.split("\n").filter(Boolean).map((line) => JSON.parse(line));
   }
 
-  // The one reply to a command.
+  // The next message that `matches`; others before it are passed over.
+  async message(matches) {
+    for (;;) {
+      const found = (await this.frame()).find(matches);
+      if (found) return found;
+    }
+  }
+
+  // The reply to a command.
   async ask(command) {
     this.send(command);
-    const [reply] = await this.frame();
-    return reply;
+    return await this.message(({ id }) => id === command.id);
   }
 
   // How the server ended the connection.

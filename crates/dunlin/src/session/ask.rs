@@ -3,13 +3,14 @@
 use std::{future::Future, rc::Rc, sync::Arc};
 
 use dunlin_core::{
-    broker::{HistoryQuery, Since},
+    broker::{History, HistoryQuery, Since},
     channel::ChannelName,
     command,
     error::ClientError,
     event::{HistoryPage, Outcome},
     namespace::ChannelOptions,
     node::Node,
+    publication::{Encoding, Kind},
     rights,
 };
 use tokio::task::spawn_local;
@@ -64,10 +65,15 @@ impl Shard {
         let options = self.may_ask_history(connection, &channel)?;
         let retention = options.retention().ok_or(ClientError::NotAvailable)?;
         let query = self.query(asked)?;
+        let encoding = connection.session().ok_or(ClientError::Internal)?.borrow().encoding;
         self.answer_later(connection, id, move |node| async move {
-            let history = node.history(&channel, query, retention).await?;
-            let page = HistoryPage { publications: history.publications, top: history.top };
-            Ok(Outcome::History(Box::new(page)))
+            let History { mut publications, top } =
+                node.history(&channel, query, retention).await?;
+            // As of what is pushed, binary is for those alone who can read it.
+            if encoding == Encoding::Json {
+                publications.retain(|publication| publication.kind() == Kind::Text);
+            }
+            Ok(Outcome::History(Box::new(HistoryPage { publications, top })))
         })
     }
 
