@@ -23,7 +23,6 @@ use dunlin_core::{
     limits::{Limits, SUBSCRIBE_WAIT},
     metrics::{Ledger, Metrics},
     node::Node,
-    presence::memory::MemoryPresence,
 };
 use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
@@ -88,8 +87,8 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
         }
     };
     let namespaces = Arc::new(config.channel.namespaces());
-    let presence = Arc::new(MemoryPresence::default());
-    let node = Arc::new(Node::new(interest, broker.share(), presence, namespaces));
+    let (share, presence) = (broker.share(), broker.presence());
+    let node = Arc::new(Node::new(interest, share, presence, namespaces));
     look_after(&node);
 
     let ledgers: Vec<_> = inboxes.iter().map(|_| Arc::new(Ledger::default())).collect();

@@ -5,10 +5,12 @@ use std::{future::pending, sync::Arc};
 use dunlin_core::{
     broker::{SharedBroker, memory::MemoryBroker},
     interest::Interest,
+    presence::{PresenceStore, SharedPresence, memory::MemoryPresence},
 };
 use dunlin_redis::{
     broker::{RedisBroker, Settings},
     metrics::LinkMetrics,
+    presence::{LEASE, RedisPresence},
     queue::QueueBounds,
 };
 use prometheus_client::registry::Registry;
@@ -18,7 +20,7 @@ use crate::config::{Problems, RedisConfig};
 /// The broker of this node.
 pub(crate) enum ChosenBroker {
     Memory(Arc<MemoryBroker>),
-    Redis(Arc<RedisBroker>),
+    Redis(Arc<RedisBroker>, Arc<RedisPresence>),
 }
 
 impl ChosenBroker {
@@ -37,14 +39,24 @@ impl ChosenBroker {
             return Ok(Self::Memory(Arc::new(MemoryBroker::new(interest))));
         };
         let metrics = LinkMetrics::register(registry);
-        Ok(Self::Redis(RedisBroker::start(settings, interest, metrics).await?))
+        let broker = RedisBroker::start(settings, interest, metrics).await?;
+        let presence = RedisPresence::start(Arc::clone(&broker), LEASE);
+        Ok(Self::Redis(broker, presence))
     }
 
     /// The broker as everyone on the node shares it.
     pub(crate) fn share(&self) -> SharedBroker {
         match self {
             Self::Memory(broker) => Arc::clone(broker) as SharedBroker,
-            Self::Redis(broker) => Arc::clone(broker) as SharedBroker,
+            Self::Redis(broker, _) => Arc::clone(broker) as SharedBroker,
+        }
+    }
+
+    /// Who is in which channel, as everyone on the node shares it.
+    pub(crate) fn presence(&self) -> SharedPresence {
+        match self {
+            Self::Memory(_) => Arc::new(MemoryPresence::new()),
+            Self::Redis(_, presence) => Arc::clone(presence) as SharedPresence,
         }
     }
 
@@ -52,13 +64,15 @@ impl ChosenBroker {
     pub(crate) async fn died(&self) {
         match self {
             Self::Memory(_) => pending().await,
-            Self::Redis(broker) => broker.died().await,
+            Self::Redis(broker, _) => broker.died().await,
         }
     }
 
     /// Sends what is still on its way and takes leave of the other nodes.
     pub(crate) async fn shutdown(&self) {
-        if let Self::Redis(broker) = self {
+        if let Self::Redis(broker, presence) = self {
+            // A Redis that is away learns it by the end of the lease.
+            let _ = presence.leave().await;
             broker.shutdown().await;
         }
     }
