@@ -14,6 +14,7 @@ use dunlin_core::{
     hub::Manner,
     ids::ConnectionId,
     inbox::Joined,
+    interest::Wish,
     limits::SUBSCRIBE_WAIT,
     namespace::Retention,
     publication::{Kind, Publication},
@@ -74,10 +75,22 @@ impl Shard {
             let subscription = session.subscription(channel)?;
             subscription.is_present.then(|| session.info(subscription.info.clone()))
         });
-        if let Some(info) = presence {
-            self.node().presence().add(channel, &info).await?;
-        }
-        self.node().join(channel, id, retention, resume).await
+        let node = self.node();
+        let appear = async {
+            match presence {
+                Some(info) => node.presence().add(channel, &info).await,
+                None => Ok(()),
+            }
+        };
+        let granted = async {
+            match node.want(channel, self.id(), retention)? {
+                Wish::Pending(wish) => wish.granted().await,
+                Wish::Granted => Ok(()),
+            }
+        };
+        // Side by side: both ask Redis, and neither needs the other's answer.
+        tokio::try_join!(appear, granted)?;
+        node.join(channel, id, retention, resume).await
     }
 
     /// A subscriber's place in its channel's order has come.
