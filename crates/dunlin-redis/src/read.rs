@@ -43,6 +43,11 @@ pub(crate) enum Argument {
 }
 
 impl Question {
+    /// A command of these words.
+    pub(crate) fn command<const N: usize>(words: [Bytes; N]) -> Self {
+        Self { script: None, arguments: words.map(Argument::Bytes).into() }
+    }
+
     /// A call of `script` with these keys.
     pub(crate) fn script<const N: usize>(script: &'static Script, keys: [Bytes; N]) -> Self {
         Self { script: Some((script, N)), arguments: keys.map(Argument::Bytes).into() }

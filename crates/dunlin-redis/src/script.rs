@@ -43,10 +43,6 @@ pub(crate) static RECOVER: LazyLock<Script> = LazyLock::new(|| {
     Script::new(READS, &[include_str!("lua/settle.lua"), parts[0], parts[1]])
 });
 
-/// Forgets what is kept.
-pub(crate) static FORGET: LazyLock<Script> =
-    LazyLock::new(|| Script::new(READS, &[include_str!("lua/forget.lua")]));
-
 /// Renews a node's lease and changes its members.
 pub(crate) static PRESENCE_KEEP: LazyLock<Script> =
     LazyLock::new(|| Script::new("#!lua", &[include_str!("lua/presence_keep.lua")]));

@@ -88,10 +88,9 @@ pub(crate) fn read_recovery(channel: &ChannelName, answer: &Value) -> Result<Rec
     })
 }
 
-/// Asks to forget what is kept.
+/// Asks to forget what is kept. The position is kept elsewhere.
 pub(crate) fn ask_to_forget(keys: &Keys, channel: &ChannelName) -> Question {
-    let keys = [keys.stream(channel).concat().into(), keys.meta(channel).concat().into()];
-    Question::script(&script::FORGET, keys)
+    Question::command([Bytes::from_static(b"DEL"), keys.stream(channel).concat().into()])
 }
 
 /// In whole milliseconds, at least one and at most about a century: Redis knows no others.

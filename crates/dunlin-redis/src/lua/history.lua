@@ -1,10 +1,10 @@
 -- ARGV beside settle's: 4 size, 5 limit, 6 whether the newest come first; and if only a part is
 -- wanted: 7 the offset that it begins behind, 8 epoch and 9 branch that it has to be of.
 -- Answers the position and the entries; only the position if the offset is of another past.
-local epoch, top, branch = settle()
-local newest = position(epoch, branch, top)
+local head, top, branch = settle()
+local newest = position(head, top)
 local is_reverse, since = ARGV[6] == '1', tonumber(ARGV[7])
-if ARGV[8] and base(epoch, top, branch, ARGV[8], ARGV[9], since) ~= since then
+if ARGV[8] and base(head, top, branch, ARGV[8], ARGV[9], since) ~= since then
   return {newest}
 end
 -- Trimming may leave a few more than asked for.

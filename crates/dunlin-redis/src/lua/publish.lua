@@ -51,12 +51,12 @@ if answered then
   return answered
 end
 
-local epoch, offset, branch, renewal = settle()
+local head, offset, branch = settle()
 if ARGV[10] == '1' then
   local entry, is_new = find(ARGV[9], offset)
   if entry then
     local entry_offset, entry_branch = entry:match('^(%d+)-(%d+)$')
-    return position(epoch, entry_branch, entry_offset)
+    return position(head:sub(1, 8) .. struct.pack('>I8', entry_branch), entry_offset)
   end
   if not is_new then
     return false
@@ -65,21 +65,17 @@ end
 
 local published
 if ARGV[12] and ARGV[12] ~= '0' and not takes(ARGV[12], ARGV[13]) then
-  published = position(epoch, branch, offset)
+  published = position(head, offset)
 else
   offset = offset + 1
-  published = position(epoch, branch, offset)
-  local time = redis.call('TIME')
-  local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  local entry = offset .. '-' .. branch
-  if now < renewal then
-    redis.call('HSET', meta, 'o', offset)
-    redis.call('XADD', stream, 'MAXLEN', ARGV[5], ARGV[6], entry, 'd', ARGV[8], 'i', ARGV[9])
-  else
+  published = position(head, offset)
+  local digits = string.format('%d', offset)
+  redis.call('HSET', meta, 'o', digits)
+  redis.call('XADD', stream, 'MAXLEN', ARGV[5], ARGV[6], digits .. '-' .. branch,
+    'd', ARGV[8], 'i', ARGV[9])
+  if redis.call('PTTL', stream) < tonumber(ARGV[4]) then
     -- Kept up to a tenth too long, so that the ttls need not be set every time.
     local slack = math.floor(math.min(ARGV[3], ARGV[4]) / 10)
-    redis.call('HSET', meta, 'o', offset, 'u', now + slack)
-    redis.call('XADD', stream, 'MAXLEN', ARGV[5], ARGV[6], entry, 'd', ARGV[8], 'i', ARGV[9])
     redis.call('PEXPIRE', stream, ARGV[4] + slack)
     redis.call('PEXPIRE', meta, ARGV[3] + slack)
   end

@@ -2,14 +2,14 @@
 
 -- The offset up to which a subscriber at this position has what this server has; none if that
 -- cannot be told.
-local function base(epoch, top, branch, given_epoch, given_branch, given_offset)
-  if given_epoch ~= epoch then
+local function base(head, top, branch, given_epoch, given_branch, given_offset)
+  if given_epoch ~= head:sub(1, 8) then
     return nil
   end
   if given_branch == branch then
     return given_offset <= top and given_offset or nil
   end
-  local generation = math.floor(tonumber(given_branch) / GENERATION)
+  local generation = math.floor(given_branch / GENERATION)
   local forks = redis.call('HMGET', meta, 'f' .. generation, 'f' .. generation + 1)
   if not forks[1] or not forks[2] or forks[1]:match('^%d+') ~= given_branch then
     return nil

@@ -176,7 +176,7 @@ impl NodeName {
     }
 }
 
-/// After which part of its lease a node renews it: one renewal may fail and the next one is in time.
+/// After which part of its lease a node renews it: if one renewal fails the next is still in time.
 const RENEWALS: f64 = 0.4;
 /// How long to wait before telling Redis again what it may not know: 25,000 members a second and
 /// node, so that a server that lost its data gets them in pieces.
