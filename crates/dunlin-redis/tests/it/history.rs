@@ -1,7 +1,7 @@
 //! What is kept stays: over restarts of nodes and servers, lost answers, forgotten scripts and
 //! forgotten data.
 
-use std::{sync::Arc, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
 
 use dunlin_core::{
     broker::{Broker, BrokerStatus, HistoryQuery, Publish, Recovery, ReplyTo, Terms},
@@ -17,7 +17,7 @@ use tokio::{sync::oneshot, time::sleep};
 use crate::{
     node::{Node, Outcome, ended, name},
     proxy::Proxy,
-    server::{RedisServer, wait_until},
+    server::{RedisServer, free_port, wait_until},
 };
 
 const RETENTION: Retention =
@@ -301,43 +301,80 @@ async fn a_server_that_forgets_its_data_starts_another_epoch() {
     assert_eq!(history(&node, "c").await.1, numbers(1));
 }
 
-/// A server comes back without the last of what it told subscribers, as a replica does that was
-/// behind: its offsets come again, and mean something else.
+/// A server comes back without the last of what it told subscribers: its offsets come again, and
+/// mean something else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_server_lost_is_not_taken_for_what_came_after_it() {
-    let mut server = RedisServer::start();
-    let node = Node::start(&server).await;
-    for number in 0..3 {
-        kept(keep(&node, "read", &number.to_string())).await;
-        kept(keep(&node, "written", &number.to_string())).await;
-    }
-    let _: String = server.run_command(&[b"SAVE"]);
-    let mut lost = Vec::new();
-    for channel in ["read", "written"] {
-        kept(keep(&node, channel, "lost")).await;
-        lost.push(kept(keep(&node, channel, "lost")).await);
-    }
-    tokio::task::block_in_place(|| {
+    let server = &mut RedisServer::start();
+    let node = Node::start(server).await;
+    check_loss(&node, server, save, |server| {
         server.crash();
         server.run();
-    });
+    })
+    .await;
+}
+
+fn save(server: &mut RedisServer) {
+    let _: String = server.run_command(&[b"SAVE"]);
+}
+
+/// The same with a replica that takes the place of a master it was behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_replica_never_got_is_not_taken_for_what_came_after_it() {
+    let port = free_port().to_string();
+    let master =
+        &mut RedisServer::start_with(&["--port", &port, "--repl-diskless-sync-delay", "0"]);
+    let replica = RedisServer::start_with(&["--replicaof", &format!("127.0.0.1 {port}")]);
+    let node = Node::start(master).await;
+    let fall_behind = |_: &mut RedisServer| {
+        // What was written last comes last.
+        let length = || -> u32 { replica.run_command(&[b"XLEN", b"dunlin1:dunlin:s:written"]) };
+        wait_until("the replica has all", || length() == 3);
+        // A master that is nowhere.
+        let _: String = replica.run_command(&[b"REPLICAOF", b"127.0.0.1", b"1"]);
+    };
+    check_loss(&node, master, fall_behind, |master| {
+        master.crash();
+        let _: String = replica.run_command(&[b"REPLICAOF", b"NO", b"ONE"]);
+        fs::rename(replica.socket(), master.socket()).unwrap();
+    })
+    .await;
+}
+
+async fn check_loss(
+    node: &Node,
+    server: &mut RedisServer,
+    fall_behind: impl FnOnce(&mut RedisServer),
+    replace: impl FnOnce(&mut RedisServer),
+) {
+    for number in 0..3 {
+        kept(keep(node, "read", &number.to_string())).await;
+        kept(keep(node, "written", &number.to_string())).await;
+    }
+    tokio::task::block_in_place(|| fall_behind(server));
+    let mut lost = Vec::new();
+    for channel in ["read", "written"] {
+        kept(keep(node, channel, "lost")).await;
+        lost.push(kept(keep(node, channel, "lost")).await);
+    }
+    tokio::task::block_in_place(|| replace(server));
     node.wait_for(BrokerStatus::Lost);
     node.wait_for(BrokerStatus::Ready);
 
     // Who asks before anyone writes is told of the fork as well.
-    assert_eq!(recover(&node, "read", lost[0]).await, Some((3, vec![])));
-    assert_eq!(history(&node, "read").await.0.epoch.generation(), 2);
+    assert_eq!(recover(node, "read", lost[0]).await, Some((3, vec![])));
+    assert_eq!(history(node, "read").await.0.epoch.generation(), 2);
     for channel in ["read", "written"] {
         for (text, offset) in [("3", 4), ("4", 5), ("5", 6)] {
-            assert_eq!(kept(keep(&node, channel, text)).await.offset, offset);
+            assert_eq!(kept(keep(node, channel, text)).await.offset, offset);
         }
     }
     let after = || ["3", "4", "5"].map(str::to_owned).to_vec();
     for (channel, lost) in ["read", "written"].into_iter().zip(lost) {
-        assert_eq!(recover(&node, channel, lost).await, Some((3, after())));
+        assert_eq!(recover(node, channel, lost).await, Some((3, after())));
         let known = Position { offset: 2, ..lost };
         let missed = [vec!["2".to_owned()], after()].concat();
-        assert_eq!(recover(&node, channel, known).await, Some((2, missed)));
+        assert_eq!(recover(node, channel, known).await, Some((2, missed)));
     }
 }
 
