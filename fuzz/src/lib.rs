@@ -2,12 +2,14 @@
 //!
 //! A function takes any bytes and panics if a promise is broken.
 
+mod api;
 mod auth;
 mod centrifuge;
 mod config;
 mod redis;
 mod ws;
 
+pub use api::{api_body, control_message};
 pub use auth::token;
 pub use centrifuge::{centrifuge_json, centrifuge_protobuf};
 pub use config::config;
@@ -24,9 +26,11 @@ pub struct Target {
 
 /// Every target.
 pub const TARGETS: &[Target] = &[
+    Target { name: "api_body", run: api_body },
     Target { name: "centrifuge_json", run: centrifuge_json },
     Target { name: "centrifuge_protobuf", run: centrifuge_protobuf },
     Target { name: "config", run: config },
+    Target { name: "control_message", run: control_message },
     Target { name: "envelope", run: envelope },
     Target { name: "resp_decode", run: resp_decode },
     Target { name: "token", run: token },
