@@ -19,8 +19,11 @@ fn subscribers(redis: &Redis, channel: &str) -> usize {
     count
 }
 
+/// The channels that nodes are subscribed to for their clients.
 fn redis_channels(redis: &Redis) -> Vec<String> {
-    redis::cmd("PUBSUB").arg("CHANNELS").query(&mut redis.connect()).unwrap()
+    let all: Vec<String> =
+        redis::cmd("PUBSUB").arg("CHANNELS").query(&mut redis.connect()).unwrap();
+    all.into_iter().filter(|channel| !channel.contains(":$ctl.")).collect()
 }
 
 #[test]
