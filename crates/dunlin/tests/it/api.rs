@@ -4,7 +4,9 @@ use std::{fs, time::Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Flock, KEY, KEY_SETTING, Message, Node, NodeCommand, get};
+use crate::harness::{
+    Flock, KEY, KEY_SETTING, Message, Node, NodeCommand, SECRET_SETTING, Session, get,
+};
 
 const NAMESPACES: &str = r#"
     [http_api]
@@ -171,6 +173,43 @@ fn a_repeated_or_outdated_publish_does_nothing() {
     }
     node.result("publish", r#"{"channel":"kept:a","data":"last"}"#);
     assert_eq!(client.receive_text(), "\"last\"");
+}
+
+#[test]
+fn nodes_share_what_is_published_and_who_is_there() {
+    let settings = [
+        KEY_SETTING,
+        SECRET_SETTING,
+        "channel.without_namespace.history_size=5",
+        "channel.without_namespace.history_ttl=60s",
+        "channel.without_namespace.presence=true",
+        "channel.without_namespace.allow_subscribe_for_client=true",
+    ];
+    Flock::each(&settings, |flock| {
+        let (here, there) = (flock.node(0), flock.node(1));
+        let mut session = Session::connect(there.address, "42");
+        session.ask(&json!({"subscribe": {"channel": "c"}}));
+        let publish = r#"{"channel":"c","data":{"n":1},"tags":{"k":"v"},"idempotency_key":"i"}"#;
+        let first = here.result("publish", publish);
+        assert_eq!(first["offset"], 1);
+        assert_eq!(there.result("publish", publish), first);
+        let push = session.receive()["push"]["pub"].clone();
+        assert_eq!(push["data"], json!({"n": 1}));
+        assert_eq!((&push["offset"], &push["tags"]), (&json!(1), &json!({"k": "v"})));
+
+        let history = there.result("history", r#"{"channel":"c","limit":-1}"#);
+        let kept = json!([{"data": {"n": 1}, "offset": 1, "tags": {"k": "v"}}]);
+        assert_eq!((&history["publications"], &history["epoch"]), (&kept, &first["epoch"]));
+        here.result("history_remove", r#"{"channel":"c"}"#);
+        let history = there.result("history", r#"{"channel":"c","limit":-1}"#);
+        assert_eq!((&history["publications"], &history["offset"]), (&json!([]), &json!(1)));
+
+        let member = json!({"user": "42", "client": session.id});
+        let presence = here.result("presence", r#"{"channel":"c"}"#);
+        assert_eq!(presence, json!({"presence": {&session.id: member}}));
+        let stats = here.result("presence_stats", r#"{"channel":"c"}"#);
+        assert_eq!(stats, json!({"num_clients": 1, "num_users": 1}));
+    });
 }
 
 #[test]
