@@ -5,8 +5,9 @@ use std::{
     net::SocketAddr,
 };
 
-use crate::harness::{
-    KEY_SETTING, Node, NodeCommand, PATIENCE, connect, exchange, get, read_response,
+use crate::{
+    cli::dunlin,
+    harness::{KEY_SETTING, Node, NodeCommand, PATIENCE, connect, exchange, get, read_response},
 };
 
 const INTERNAL: &str = "internal.listen=127.0.0.1:0";
@@ -37,6 +38,10 @@ fn it_alone_has_api_metrics_and_health() {
         assert_ne!(get(node.address, path).status, 404, "{path}");
     }
     drop(node.join("chat"));
+
+    let internal = format!("internal.listen={internal}");
+    let asked = dunlin(&["healthcheck", "--listen", "127.0.0.1:1", "--set", &internal]);
+    assert!(asked.status.success(), "{asked:?}");
 }
 
 #[test]

@@ -24,7 +24,7 @@ use tokio::{
 
 use self::process::{Ended, Process, Program};
 use super::{flags::ConfigFlags, healthcheck};
-use crate::config::Config;
+use crate::config::{Config, InternalConfig};
 
 mod process;
 mod redis;
@@ -118,7 +118,8 @@ impl Flock {
             self.start(program, COLOURS[index % COLOURS.len()])?;
         }
         for (index, address) in addresses.iter().enumerate() {
-            let config = Config { listen: *address, ..config.clone() };
+            let internal = InternalConfig { listen: None };
+            let config = Config { listen: *address, internal, ..config.clone() };
             self.ready(&name(index), config).await?;
         }
         say(&welcome(config, addresses, &client));
@@ -201,6 +202,8 @@ fn node(
     command.extend_from_slice(forwarded);
     let tag = name(index);
     command.extend(["--set".into(), OsString::from(format!("node.name={tag}"))]);
+    // Only one of them could have it.
+    command.extend(["--set".into(), OsString::from("internal.listen=")]);
     command.extend(["--listen", &address.to_string(), "--log-format", "text"].map(OsString::from));
     // Not as a flag: everybody on the machine can read those, and it may hold a password.
     let environment = vec![("DUNLIN_REDIS_URL", redis_url.to_owned())];
