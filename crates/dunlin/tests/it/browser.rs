@@ -23,8 +23,8 @@ fn free_port() -> u16 {
 }
 
 fn wait_for_node(page: &mut Page, name: &str) {
-    page.wait_until("document.querySelector('#state').textContent === 'connected'");
-    page.wait_until(&format!("document.querySelector('#node').textContent === {name:?}"));
+    page.wait_until("document.querySelector('#state')?.textContent === 'connected'");
+    page.wait_until(&format!("document.querySelector('#node')?.textContent === {name:?}"));
 }
 
 /// Waits for a message, sent as `name` on `node`.
