@@ -16,17 +16,17 @@ pub(super) struct Message {
 
 /// What was wrong.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Faults {
+pub(crate) struct Faults {
     /// Publications a subscriber should have got and did not, or nobody got though acknowledged.
-    pub(super) gaps: u64,
+    pub(crate) gaps: u64,
     /// Publications that a subscriber got twice, or that are in a stream twice.
-    pub(super) duplicates: u64,
+    pub(crate) duplicates: u64,
     /// Publications that came late, or where another subscriber has a different one.
-    pub(super) reorders: u64,
+    pub(crate) reorders: u64,
     /// Recoveries that were said to be complete and were not.
-    pub(super) false_recovered: u64,
+    pub(crate) false_recovered: u64,
     /// Publications on another channel than they were published to, or that nobody published.
-    pub(super) misrouted: u64,
+    pub(crate) misrouted: u64,
 }
 
 /// How a subscription began.

@@ -15,6 +15,7 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::{Result, ensure};
 
 use self::swarm::Swarm;
+pub(crate) use self::verdict::Verdict;
 use crate::{centrifuge::Encoding, open, report, target::Target};
 
 /// Arguments of `dunlin-bench check`.
@@ -74,14 +75,37 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         "--subscriptions must be from 1 to --channels"
     );
     ensure!(args.rate > 0.0, "--rate must be above 0");
+    let verdict = judge(args, || Ok(()))?;
+    report::print(&verdict, args.json)?;
+    Ok(report::exit_code(verdict.is_clean()))
+}
+
+/// Runs the clients; `half_way` is where a test makes trouble.
+fn judge(args: &Args, half_way: impl FnOnce() -> Result<()>) -> Result<Verdict> {
     open::allow_connections(args.clients)?;
     let mut swarm = Swarm::new(args)?;
     swarm.gather()?;
-    swarm.publish_for(args.period)?;
+    swarm.publish_for(args.period / 2)?;
+    half_way()?;
+    swarm.publish_for(args.period / 2)?;
     swarm.drain()?;
-    let verdict = swarm.verdict();
-    report::print(&verdict, args.json)?;
-    Ok(report::exit_code(verdict.is_clean()))
+    Ok(swarm.verdict())
+}
+
+/// Judges a flock of nodes for `period` as [`Args`] has it by default.
+pub(crate) fn flock(
+    urls: Vec<Target>,
+    period: Duration,
+    half_way: impl FnOnce() -> Result<()>,
+) -> Result<Verdict> {
+    #[derive(clap::Parser)]
+    struct Defaults {
+        #[command(flatten)]
+        args: Args,
+    }
+    let any = ["check", "--url", "ws://127.0.0.1:1/"];
+    let Defaults { args } = <Defaults as clap::Parser>::try_parse_from(any)?;
+    judge(&Args { urls, period, ..args }, half_way)
 }
 
 impl Args {

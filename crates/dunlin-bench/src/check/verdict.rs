@@ -9,50 +9,50 @@ use crate::report::counts;
 
 /// Counts so far.
 #[derive(Clone, Debug, Default, Serialize)]
-pub(super) struct Counts {
-    pub(super) publications: u64,
+pub(crate) struct Counts {
+    pub(crate) publications: u64,
     /// Publications the server said are in the stream.
-    pub(super) acknowledged: u64,
+    pub(crate) acknowledged: u64,
     /// Publications without an answer: in the stream once, or not.
-    pub(super) unknown: u64,
-    pub(super) deliveries: u64,
+    pub(crate) unknown: u64,
+    pub(crate) deliveries: u64,
     /// Connections after the first one of each client.
-    pub(super) reconnects: u64,
-    pub(super) recovered: u64,
-    pub(super) not_recovered: u64,
+    pub(crate) reconnects: u64,
+    pub(crate) recovered: u64,
+    pub(crate) not_recovered: u64,
     /// Subscriptions the server asked to begin anew.
-    pub(super) resubscribed: u64,
+    pub(crate) resubscribed: u64,
     /// Connections that could not be opened, by kind.
-    pub(super) failures: BTreeMap<String, u64>,
+    pub(crate) failures: BTreeMap<String, u64>,
     /// Connections the server ended, by close code or kind.
-    pub(super) closed: BTreeMap<String, u64>,
+    pub(crate) closed: BTreeMap<String, u64>,
     /// Commands that were refused, by code and message.
-    pub(super) refused: BTreeMap<String, u64>,
+    pub(crate) refused: BTreeMap<String, u64>,
 }
 
 /// Everything a check found.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Verdict {
-    pub(super) counts: Counts,
+pub(crate) struct Verdict {
+    pub(crate) counts: Counts,
     /// Clients that were not back and subscribed at the end.
-    pub(super) not_back: u64,
+    pub(crate) not_back: u64,
     /// Publications that subscribers are behind the ends of their channels; among the gaps.
-    pub(super) behind: u64,
+    pub(crate) behind: u64,
     /// Acknowledged publications that nobody got; among the gaps.
-    pub(super) lost: u64,
-    pub(super) faults: Faults,
+    pub(crate) lost: u64,
+    pub(crate) faults: Faults,
 }
 
 impl Verdict {
     /// Whether nothing was wrong, and there was something that could have been.
-    pub(super) fn is_clean(&self) -> bool {
+    pub(crate) fn is_clean(&self) -> bool {
         self.faults == Faults::default() && self.not_back == 0 && self.counts.deliveries > 0
     }
 }
 
 impl Counts {
     /// Counts one of a kind.
-    pub(super) fn note(kinds: &mut BTreeMap<String, u64>, kind: String) {
+    pub(crate) fn note(kinds: &mut BTreeMap<String, u64>, kind: String) {
         // A server that invents reasons must not fill the memory.
         if kinds.len() < KINDS_MAX || kinds.contains_key(&kind) {
             *kinds.entry(kind).or_default() += 1;

@@ -74,16 +74,16 @@ pub(super) fn subscribed(starter: &Starter, scale: &Scale) -> Result<Section> {
 }
 
 /// A config file in which every channel has history; removed when dropped.
-struct Config(PathBuf);
+pub(super) struct Config(PathBuf);
 
 impl Config {
-    fn write() -> Result<Self> {
+    pub(super) fn write() -> Result<Self> {
         let path = std::env::temp_dir().join(format!("dunlin-bench-{}.toml", std::process::id()));
         fs::write(&path, HISTORY).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(Self(path))
     }
 
-    fn path(&self) -> Result<&str> {
+    pub(super) fn path(&self) -> Result<&str> {
         self.0.to_str().context("the directory for temporary files has no readable name")
     }
 }

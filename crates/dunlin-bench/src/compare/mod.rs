@@ -4,6 +4,7 @@
 mod clients;
 mod fan_out;
 mod history;
+mod recovery;
 mod scale;
 mod server;
 mod table;
@@ -66,6 +67,8 @@ enum Group {
     History,
     /// Idle centrifuge connections with one subscription
     Subscribed,
+    /// Clients that come and go while a node, or Redis, is killed
+    Recovery,
 }
 
 /// Runs the groups and prints their tables; exit code 1 when a delivery was lost, came twice or out
@@ -90,7 +93,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 }
 
 impl Group {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Fanout,
         Self::Nodes,
         Self::Channels,
@@ -99,6 +102,7 @@ impl Group {
         Self::Stall,
         Self::History,
         Self::Subscribed,
+        Self::Recovery,
     ];
 
     fn run(self, starter: &Starter, scale: &Scale) -> Result<Section> {
@@ -111,6 +115,7 @@ impl Group {
             Self::Stall => clients::stall(starter, scale),
             Self::History => history::fan_out(starter, scale),
             Self::Subscribed => history::subscribed(starter, scale),
+            Self::Recovery => recovery::recovery(starter, scale),
         }
     }
 }

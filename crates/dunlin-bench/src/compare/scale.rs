@@ -26,6 +26,8 @@ pub(super) struct Scale {
     pub(super) stall_messages: u32,
     /// Stall: messages per second.
     pub(super) stall_rate: f64,
+    /// Recovery: seconds to publish.
+    pub(super) check_seconds: f64,
 }
 
 impl Scale {
@@ -44,6 +46,7 @@ impl Scale {
             stall_connections: 2000,
             stall_messages: 20_000,
             stall_rate: 500.0,
+            check_seconds: 120.0,
         }
     }
 
@@ -63,6 +66,7 @@ impl Scale {
             // More than the kernel's buffers and the backlog hold, or nobody would be stalled.
             stall_messages: 8000,
             stall_rate: 2000.0,
+            check_seconds: 12.0,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex, PoisonError,
@@ -75,10 +75,27 @@ impl Starter {
 
     /// Starts a Redis that keeps nothing on a free port; `None` when there is no such program.
     pub(super) fn redis(&self) -> Result<Option<Server>> {
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        self.redis_with(None, &["--appendonly", "no"])
+    }
+
+    /// Starts a Redis that writes everything into `folder` before it answers, on a free port or at
+    /// `address`; `None` when there is no such program.
+    pub(super) fn keeping_redis(
+        &self,
+        folder: &Path,
+        address: Option<SocketAddr>,
+    ) -> Result<Option<Server>> {
+        let folder = folder.to_str().context("the folder has no readable name")?;
+        let keep = ["--appendonly", "yes", "--appendfsync", "always", "--dir", folder];
+        self.redis_with(address, &keep)
+    }
+
+    fn redis_with(&self, address: Option<SocketAddr>, keep: &[&str]) -> Result<Option<Server>> {
+        let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr();
+        let address = address.map_or_else(free, Ok)?;
         let mut command = Command::new(&self.redis);
         command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string()]);
-        command.args(["--save", "", "--appendonly", "no"]).stdout(Stdio::null());
+        command.args(["--save", ""]).args(keep).stdout(Stdio::null());
         let child = match command.spawn() {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             child => child.with_context(|| format!("cannot start {}", self.redis.display()))?,
