@@ -298,8 +298,8 @@ async fn dial_until(dialer: &Dialer, deadline: Instant) -> Result<Connection, Li
 
 /// The largest answer to a question: a whole history, all members of a channel.
 const ANSWER_BYTES: usize = 256 << 20;
-/// Channel name, envelope and the lines between them.
-const FRAME_BYTES_BESIDE_MESSAGE: usize = 4096;
+/// Channel name, envelope with all that is known of a client, and the lines between them.
+const FRAME_BYTES_BESIDE_MESSAGE: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {

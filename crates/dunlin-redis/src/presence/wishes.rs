@@ -193,3 +193,6 @@ impl State {
 /// The bounds of one call, so that other clients of the server do not wait for it.
 const CHANGES: usize = 256;
 const BYTES: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests;

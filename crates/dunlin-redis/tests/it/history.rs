@@ -301,6 +301,19 @@ async fn a_server_that_forgets_its_data_starts_another_epoch() {
     assert_eq!(history(&node, "c").await.1, numbers(1));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_server_takes_nothing_and_tells_what_it_has() {
+    let server = RedisServer::start();
+    let node = Node::start(&server).await;
+    let first = kept(keep(&node, "c", "0")).await;
+    let _: String = server.run_command(&[b"CONFIG", b"SET", b"maxmemory", b"1"]);
+    assert_eq!(ended(keep(&node, "c", "1")).await, Err(PublishError::Rejected));
+    assert_eq!(history(&node, "c").await, (first, numbers(1)));
+    assert_eq!(recover(&node, "c", first).await, Some((1, vec![])));
+    let _: String = server.run_command(&[b"CONFIG", b"SET", b"maxmemory", b"0"]);
+    assert_eq!(kept(keep(&node, "c", "1")).await, Position { offset: 2, ..first });
+}
+
 /// A server comes back without the last of what it told subscribers: its offsets come again, and
 /// mean something else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,11 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep, timeout},
+};
 
 use super::{Flock, name};
 use crate::{
-    broker::{HistoryQuery, Publish, Recovery, Since, Terms},
+    broker::{HistoryQuery, Publish, Recovery, ReplyTo, Since, Terms},
     channel::ChannelName,
     error::HistoryError,
     namespace::Retention,
@@ -30,6 +33,7 @@ impl Flock {
         self.answers_an_idempotency_key_once().await;
         self.takes_only_newer_versions().await;
         self.numbers_what_many_publish_without_a_gap().await;
+        self.keeps_one_order_of_what_is_kept_and_what_is_not().await;
         self.lets_go_when_the_time_is_over().await;
     }
 
@@ -268,6 +272,25 @@ impl Flock {
             let sequence = texts(&received).into_iter().filter(|text| text.starts_with(&own));
             assert!(sequence.eq((0..100).map(|sequence| format!("{publisher} {sequence}"))));
         }
+    }
+
+    async fn keeps_one_order_of_what_is_kept_and_what_is_not(&self) {
+        let channel = name("mixed");
+        self.join(&channel, 0).await;
+        let mut outcomes = Vec::new();
+        for number in 0..300 {
+            let retention = (number % 3 == 0).then_some(RETENTION);
+            let publication = publication(&channel, &number.to_string());
+            let (reply, outcome) = oneshot::channel();
+            let publish = Publish { publication, retention, terms: None };
+            self.broker.publish(publish, ReplyTo::Caller(reply));
+            outcomes.push(outcome);
+        }
+        for outcome in outcomes {
+            outcome.await.expect("every publish is answered").expect("it happens");
+        }
+        let received = self.receive(0, 300).await;
+        assert!(received.iter().map(|it| text(it)).eq((0..300).map(|it| it.to_string())));
     }
 
     async fn lets_go_when_the_time_is_over(&self) {
