@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use crate::harness::{Flock, get, wait_until};
+use crate::harness::{Flock, KEY_SETTING, Node, get, wait_until};
 
-const PAGES: [&str; 4] = ["README.md", "SECURITY.md", "docs/operations.md", "docs/out-of-scope.md"];
+const PAGES: [&str; 5] =
+    ["README.md", "SECURITY.md", "docs/http-api.md", "docs/operations.md", "docs/out-of-scope.md"];
 
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
@@ -53,6 +54,22 @@ fn operations_name_every_metric_and_no_other() {
         missing.is_empty() && invented.is_empty(),
         "docs/operations.md lacks {missing:?} and invents {invented:?}"
     );
+}
+
+#[test]
+fn calls_that_the_page_of_the_api_shows_go_well() {
+    let node = Node::start(&[KEY_SETTING]);
+    let page = page("docs/http-api.md");
+    let start = "curl -H \"X-API-Key: $KEY\" http://127.0.0.1:8080/api/";
+    let calls: Vec<_> = page.lines().filter(|line| line.starts_with("curl ")).collect();
+    assert!(calls.len() > 5, "{calls:?}");
+    for call in calls {
+        let (method, body) =
+            call.strip_prefix(start).and_then(|rest| rest.split_once(' ')).unwrap();
+        let body = body.strip_prefix("-d '").and_then(|rest| rest.strip_suffix('\'')).unwrap();
+        let answer = node.call(method, body);
+        assert!(answer.get("error").is_none(), "{call}: {answer}");
+    }
 }
 
 #[test]
