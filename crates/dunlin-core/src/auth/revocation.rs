@@ -91,6 +91,14 @@ impl Revocations {
         self.users.retain(|_, revoked| in_force(revoked.until));
     }
 
+    /// Whether one more token or user can be revoked at `now` (unix seconds).
+    pub fn has_room(&mut self, now: u64) -> bool {
+        if self.len() >= self.entries_max {
+            self.forget_expired(now);
+        }
+        self.len() < self.entries_max
+    }
+
     /// How many revocations there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -107,13 +115,7 @@ impl Revocations {
         if id.is_empty() || id.len() > ID_BYTES_MAX {
             return Err(RevokeError::Id);
         }
-        if !is_known && self.len() >= self.entries_max {
-            self.forget_expired(now);
-            if self.len() >= self.entries_max {
-                return Err(RevokeError::Full);
-            }
-        }
-        Ok(())
+        if is_known || self.has_room(now) { Ok(()) } else { Err(RevokeError::Full) }
     }
 }
 
@@ -153,6 +155,7 @@ mod tests {
         let mut revoked = Revocations::new(2);
         revoked.revoke_token("a", Some(20), 10).unwrap();
         revoked.revoke_token("b", None, 10).unwrap();
+        assert!(!revoked.has_room(19));
         assert_eq!(revoked.revoke_token("c", None, 19), Err(RevokeError::Full));
         revoked.revoke_token("a", Some(20), 19).unwrap();
         revoked.revoke_token("c", None, 20).unwrap();

@@ -109,11 +109,13 @@ impl Control {
     /// off get it when they are back.
     ///
     /// # Errors
-    /// [`ClientError::Internal`] when the broker does not have it, or may not.
+    /// [`ClientError::Internal`] when the broker does not have it, or may not;
+    /// [`ClientError::LimitExceeded`] when as much is revoked as may be.
     pub(crate) async fn order(&self, order: Order) -> Result<(), ClientError> {
         let (channel, retention) = match order {
             // Nodes that start later need them too.
             Order::RevokeToken { .. } | Order::RevokeUser { .. } => {
+                self.check_room_for_revocations()?;
                 (control::revoked(), REVOCATIONS_KEPT)
             }
             _ => (control::orders(), ORDERS_KEPT),

@@ -3,7 +3,7 @@
 use dunlin_core::{
     broker::HistoryQuery,
     control::{self, Body, Message, Order, REVOCATIONS_KEPT},
-    error::HistoryError,
+    error::{ClientError, HistoryError},
     history::Since,
     publication::Publication,
 };
@@ -51,6 +51,14 @@ impl Control {
         let Body::Order(order) = message.body else { return None };
         self.revoke(&order);
         Some(order)
+    }
+
+    /// Whoever revokes has to know when nothing comes of it.
+    pub(super) fn check_room_for_revocations(&self) -> Result<(), ClientError> {
+        match self.parts.revocations.write().has_room(unix_ms() / 1000) {
+            true => Ok(()),
+            false => Err(ClientError::LimitExceeded),
+        }
     }
 
     /// Notes a revocation. What is revoked twice is revoked.

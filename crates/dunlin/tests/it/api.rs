@@ -382,6 +382,8 @@ fn without_redis_a_publish_is_refused_within_its_bounds() {
     let answer = node.call("broadcast", r#"{"channels":["a","b"],"data":1}"#);
     let responses = answer["result"]["responses"].as_array().unwrap();
     assert!(responses.iter().all(|response| response["error"]["code"] == 100), "{answer}");
+    assert_eq!(node.error("disconnect", r#"{"user":"42"}"#), 100);
+    assert_eq!(node.result("info", "{}")["nodes"].as_array().unwrap().len(), 1);
     let headers = format!("X-API-Key: {KEY}\r\nX-Centrifugo-Error-Mode: transport\r\n");
     let response = node.post("/api/publish", &headers, r#"{"channel":"c","data":1}"#);
     assert_eq!(response.status, 500);
