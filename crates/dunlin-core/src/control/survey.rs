@@ -65,7 +65,7 @@ pub struct NodeReport {
     pub users: usize,
     /// Subscriptions of its clients.
     pub subscriptions: usize,
-    /// Different channels among them.
+    /// Channels that it is subscribed to for them, or was a moment ago.
     pub channels: usize,
     /// Seconds since it started.
     pub uptime_s: u64,

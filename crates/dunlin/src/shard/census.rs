@@ -2,12 +2,16 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use dunlin_core::{channel::ChannelName, control::ConnectionReport, publication::Encoding};
+use dunlin_core::{
+    channel::ChannelName,
+    control::{ConnectionReport, Question},
+    publication::Encoding,
+};
 
 use super::Shard;
 use crate::connection::Connection;
 
-/// Who is on a shard.
+/// What a shard knows about a question; a part is empty when nobody asked for it.
 #[derive(Debug, Default)]
 pub(crate) struct Census {
     /// Clients, those of the plain dialect included.
@@ -18,21 +22,37 @@ pub(crate) struct Census {
     pub(crate) subscriptions: usize,
     /// Channels with subscribers, and how many.
     pub(crate) channels: Vec<(ChannelName, usize)>,
-    /// The clients that have a client id.
+    /// Clients that have a client id.
     pub(crate) connections: Vec<ConnectionReport>,
 }
 
 impl Shard {
-    /// Counts everybody, in time linear in channels and connections.
-    pub(super) fn census(&self) -> Census {
-        let hub = self.hub.borrow();
-        let channels = hub.channels().map(|(name, count)| (name.clone(), count));
-        Census {
-            clients: self.connections.borrow().len(),
-            users: self.users.borrow().names().cloned().collect(),
-            subscriptions: hub.subscription_count(),
-            channels: channels.collect(),
-            connections: self.everyone().iter().filter_map(|c| report(c)).collect(),
+    /// Answers a question, in time linear in what is asked for: everybody else waits meanwhile.
+    pub(super) fn census(&self, question: &Question) -> Census {
+        match question {
+            Question::Node {} => Census {
+                clients: self.connections.borrow().len(),
+                users: self.users().names().cloned().collect(),
+                subscriptions: self.hub.borrow().subscription_count(),
+                ..Census::default()
+            },
+            Question::Channels { pattern } => {
+                let hub = self.hub.borrow();
+                let channels = hub.channels().filter(|(name, _)| pattern.matches(name.as_str()));
+                let channels = channels.map(|(name, count)| (name.clone(), count)).collect();
+                Census { channels, ..Census::default() }
+            }
+            Question::Connections { user } => {
+                let connections: Vec<_> = match user {
+                    None => self.everyone(),
+                    Some(user) => {
+                        let users = self.users();
+                        users.of(user).filter_map(|slot| self.connection_at(slot)).collect()
+                    }
+                };
+                let connections = connections.iter().filter_map(|one| report(one)).collect();
+                Census { connections, ..Census::default() }
+            }
         }
     }
 }

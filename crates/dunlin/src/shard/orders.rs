@@ -5,7 +5,7 @@ use std::{io, rc::Rc, sync::Arc, thread, time::Duration};
 use bytes::BytesMut;
 use dunlin_core::{
     channel::ChannelName,
-    control,
+    control::{self, Question},
     error::{BrokerLost, Disconnect},
     ids::ConnectionId,
     interest::Wish,
@@ -79,7 +79,7 @@ enum Order {
     },
     Release(ConnectionId),
     Control(Arc<control::Order>),
-    Census(oneshot::Sender<Census>),
+    Census(Arc<Question>, oneshot::Sender<Census>),
     Leave {
         over: Duration,
         done: oneshot::Sender<()>,
@@ -144,9 +144,9 @@ impl Shard {
             Order::Attach { id, stream, early } => self.attach(id, stream, early),
             Order::Release(id) => self.release(id),
             Order::Control(order) => self.obey_control(&order),
-            Order::Census(answer) => {
+            Order::Census(question, answer) => {
                 // Who asked may have waited long enough.
-                let _ = answer.send(self.census());
+                let _ = answer.send(self.census(&question));
             }
             Order::Leave { over, done } => {
                 let leave = Rc::clone(self).leave(over);
@@ -222,10 +222,10 @@ impl ShardHandle {
         let _ = self.orders.send(Order::Control(order)).await;
     }
 
-    /// Who is on the shard; nobody when it has died.
-    pub(crate) async fn census(&self) -> Census {
+    /// What the shard knows about a question; nothing when it has died.
+    pub(crate) async fn census(&self, question: Arc<Question>) -> Census {
         let (answer, counted) = oneshot::channel();
-        let _ = self.orders.send(Order::Census(answer)).await;
+        let _ = self.orders.send(Order::Census(question, answer)).await;
         counted.await.unwrap_or_default()
     }
 
