@@ -3,7 +3,7 @@
 
 mod api;
 mod browser;
-mod centrifuge;
+mod session;
 mod client;
 mod flock;
 mod http;
@@ -19,7 +19,7 @@ use std::{
 pub(crate) use self::{
     api::{KEY, KEY_SETTING},
     browser::{Browser, Page},
-    centrifuge::{SECRET_SETTING, Session},
+    session::{SECRET_SETTING, Session},
     client::{Client, Message, Opcode, frame},
     flock::Flock,
     http::{
