@@ -57,9 +57,7 @@ impl Shard {
             return self.end(connection, Disconnect::Stale);
         }
         let unix = unix_now();
-        let is_over = |expire_at: Option<u64>, grace: Duration| {
-            expire_at.is_some_and(|at| at.saturating_add(grace.as_secs()) <= unix)
-        };
+        let is_over = |expire_at, grace| left(expire_at, grace, unix) == Some(0);
         let policy = self.policy();
         if is_over(session.borrow().identity.expire_at, policy.connection_grace) {
             return self.end(connection, Disconnect::Expired);
@@ -83,10 +81,10 @@ impl Shard {
 impl Session {
     fn next_deadline(&self, policy: &Policy) -> Option<Instant> {
         let (now, unix) = (Instant::now(), unix_now());
-        let after = |expire_at: Option<u64>, grace: Duration| {
-            let left = Duration::from_secs(expire_at?.saturating_sub(unix));
+        let after = |expire_at, grace| {
+            let left = Duration::from_secs(left(expire_at, grace, unix)?);
             // What is further away than clocks reach never comes.
-            now.checked_add(left)?.checked_add(grace)
+            now.checked_add(left)
         };
         let connection = after(self.identity.expire_at, policy.connection_grace);
         let subscriptions = self.subscriptions.iter();
@@ -94,4 +92,9 @@ impl Session {
             subscriptions.filter_map(|s| after(s.expire_at, policy.subscription_grace));
         [self.connect_by(), connection].into_iter().flatten().chain(subscriptions).min()
     }
+}
+
+/// Seconds until a token that expires is over for good, its grace included.
+fn left(expire_at: Option<u64>, grace: Duration, unix: u64) -> Option<u64> {
+    Some(expire_at?.saturating_add(grace.as_secs()).saturating_sub(unix))
 }

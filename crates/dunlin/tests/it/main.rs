@@ -9,6 +9,7 @@
 mod api;
 mod attacks;
 mod browser;
+mod centrifuge;
 mod cli;
 mod closing;
 mod compression;

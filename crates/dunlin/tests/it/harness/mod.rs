@@ -3,13 +3,14 @@
 
 mod api;
 mod browser;
-mod session;
+mod centrifuge;
 mod client;
 mod flock;
 mod http;
 mod load;
 mod node;
 mod redis;
+mod session;
 
 use std::{
     thread,
@@ -19,7 +20,7 @@ use std::{
 pub(crate) use self::{
     api::{KEY, KEY_SETTING},
     browser::{Browser, Page},
-    session::{SECRET_SETTING, Session},
+    centrifuge::{A_LITTLE, CentrifugeClient, SECRET, token, unix_time},
     client::{Client, Message, Opcode, frame},
     flock::Flock,
     http::{
@@ -29,6 +30,7 @@ pub(crate) use self::{
     load::{Listener, check, publish},
     node::{Node, NodeCommand},
     redis::Redis,
+    session::{SECRET_SETTING, Session},
 };
 
 /// Longer than anything takes on a machine that is busy with other things too.

@@ -13,12 +13,15 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 
 use super::{Client, PATIENCE, get, wait_until};
 
 /// How to start a node.
 pub(crate) struct NodeCommand {
     command: Command,
+    /// Where a configuration is that the test wrote.
+    folder: Option<TempDir>,
 }
 
 impl NodeCommand {
@@ -36,7 +39,7 @@ impl NodeCommand {
 
     fn through(mut command: Command) -> Self {
         command.env_clear().args(["--log-format", "text", "--set", "listen=127.0.0.1:0"]);
-        Self { command }
+        Self { command, folder: None }
     }
 
     /// One `--set` for each.
@@ -53,6 +56,14 @@ impl NodeCommand {
         self
     }
 
+    /// With a configuration file that holds this text.
+    pub(crate) fn text(self, config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dunlin.toml");
+        fs::write(&path, config).unwrap();
+        Self { folder: Some(folder), ..self.file(&path) }
+    }
+
     pub(crate) fn spawn(mut self) -> Node {
         let mut process = self.command.stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
@@ -67,7 +78,7 @@ impl NodeCommand {
                 }
             }
         });
-        Node { process, address: ([0, 0, 0, 0], 0).into(), log }
+        Node { process, address: ([0, 0, 0, 0], 0).into(), log, _folder: self.folder }
     }
 
     /// Spawns and waits until it listens.
@@ -88,6 +99,8 @@ pub(crate) struct Node {
     /// Where it listens.
     pub(crate) address: SocketAddr,
     log: Arc<Mutex<String>>,
+    /// Where its configuration is.
+    _folder: Option<TempDir>,
 }
 
 /// The page of metrics: name with labels to value.
