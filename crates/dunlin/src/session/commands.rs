@@ -81,6 +81,10 @@ impl Shard {
         command: Command,
     ) -> Result<Option<Command>, Disconnect> {
         let Some(session) = connection.session() else { return Ok(None) };
+        // Who is told that it ends is nobody any more, and nothing that it sends counts.
+        if connection.ending().is_some() {
+            return Ok(None);
+        }
         let session = &mut *session.borrow_mut();
         let is_connect = matches!(command.request, Request::Connect(_));
         let needs_id = !matches!(command.request, Request::Send(_) | Request::Pong);
@@ -184,6 +188,7 @@ fn joining<'a>(
         | Request::Presence(channel)
         | Request::PresenceStats(channel)
         | Request::SubRefresh { channel, .. } => channel,
+        Request::Subscribe(subscribe) => &subscribe.channel,
         Request::History(history) => &history.channel,
         _ => return None,
     };

@@ -8,7 +8,7 @@ use std::{rc::Rc, sync::Arc};
 
 use dunlin_core::{
     channel::ChannelName,
-    command::{self, Request},
+    command,
     error::{BrokerLost, ClientError},
     event::{Event, Expiry, Outcome, Push, Subscribed},
     hub::Manner,
@@ -218,10 +218,7 @@ impl Shard {
             // The application asked, and the client knows nothing of it.
             Answer::Push => {}
         }
-        let waiting = joining.waiting.into_iter();
-        let waiting =
-            waiting.filter(|command| !matches!(command.request, Request::SubRefresh { .. }));
-        self.take_waiting(&connection, waiting.collect());
+        self.take_waiting(&connection, joining.waiting);
     }
 }
 

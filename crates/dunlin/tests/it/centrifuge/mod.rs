@@ -2,6 +2,7 @@
 
 mod codes;
 mod expiry;
+mod order;
 
 use crate::harness::{Flock, Node, NodeCommand, Redis};
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{Client, Message, Node};
 
 /// The key of the tokens that [`token`] makes.
-pub(crate) const SECRET: &str = "secret";
+const SECRET: &str = "secret";
 
 /// One connection. What comes while a reply is awaited is kept for [`CentrifugeClient::next`].
 pub(crate) struct CentrifugeClient {

@@ -20,7 +20,7 @@ use std::{
 pub(crate) use self::{
     api::{KEY, KEY_SETTING},
     browser::{Browser, Page},
-    centrifuge::{A_LITTLE, CentrifugeClient, SECRET, token, unix_time},
+    centrifuge::{A_LITTLE, CentrifugeClient, token, unix_time},
     client::{Client, Message, Opcode, frame},
     flock::Flock,
     http::{
