@@ -18,7 +18,7 @@ fn enter_until(node: &Node, expire_at: i64) -> CentrifugeClient {
 }
 
 /// A token for the channel `closed:c`.
-fn channel_token(claims: Value) -> String {
+fn channel_token(claims: &Value) -> String {
     let mut all = json!({"sub": "42", "channel": "closed:c"});
     all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
     token(&all)
@@ -86,7 +86,7 @@ fn an_expired_subscription_ends_after_a_grace_whatever_its_client_does() {
     let node = node(&["client.expired_sub_close_delay=1s"]);
     let mut client = CentrifugeClient::connect(&node, "42");
     let expire_at = unix_time(2);
-    let token = channel_token(json!({"exp": expire_at}));
+    let token = channel_token(&json!({"exp": expire_at}));
     let subscribed = client.result("subscribe", json!({"channel": "closed:c", "token": token}));
     assert_eq!(subscribed["expires"], true);
     let Message::Text(push) = stay_busy(&mut client) else { panic!("it was closed") };
@@ -95,7 +95,7 @@ fn an_expired_subscription_ends_after_a_grace_whatever_its_client_does() {
     let unsubscribed = json!({"code": 2501, "reason": "subscription expired"});
     let push: Value = serde_json::from_str(push.lines().last().unwrap()).unwrap();
     assert_eq!(push["push"], json!({"channel": "closed:c", "unsubscribe": unsubscribed}));
-    let token = channel_token(json!({}));
+    let token = channel_token(&json!({}));
     let again = client.result("subscribe", json!({"channel": "closed:c", "token": token}));
     assert_eq!(again, json!({}));
 }
@@ -104,14 +104,14 @@ fn an_expired_subscription_ends_after_a_grace_whatever_its_client_does() {
 fn a_subscription_goes_on_by_a_new_token() {
     let node = node(&["client.expired_sub_close_delay=0s"]);
     let mut client = CentrifugeClient::connect(&node, "42");
-    let token = channel_token(json!({"exp": unix_time(2)}));
+    let token = channel_token(&json!({"exp": unix_time(2)}));
     client.result("subscribe", json!({"channel": "closed:c", "token": token}));
-    let new = channel_token(json!({"exp": unix_time(3600)}));
+    let new = channel_token(&json!({"exp": unix_time(3600)}));
     let refreshed = client.result("sub_refresh", json!({"channel": "closed:c", "token": new}));
     assert!(refreshed["ttl"].as_i64().unwrap() > 3500, "{refreshed}");
 
     let mut other = CentrifugeClient::connect(&node, "42");
-    let token = channel_token(json!({"exp": unix_time(2)}));
+    let token = channel_token(&json!({"exp": unix_time(2)}));
     other.result("subscribe", json!({"channel": "closed:c", "token": token}));
     assert_eq!(other.push()["unsubscribe"]["code"], 2501);
     client.expect_nothing();
@@ -122,15 +122,15 @@ fn a_bad_new_token_for_a_subscription() {
     let node = node(&[]);
     let subscribed = || {
         let mut client = CentrifugeClient::connect(&node, "42");
-        let token = channel_token(json!({"exp": unix_time(60)}));
+        let token = channel_token(&json!({"exp": unix_time(60)}));
         client.result("subscribe", json!({"channel": "closed:c", "token": token}));
         client
     };
     let mut client = subscribed();
     let refresh = |channel: &str, token: &str| json!({"channel": channel, "token": token});
-    let old = channel_token(json!({"exp": unix_time(-1)}));
+    let old = channel_token(&json!({"exp": unix_time(-1)}));
     for (params, code) in [
-        (refresh("closed:d", &channel_token(json!({}))), 103),
+        (refresh("closed:d", &channel_token(&json!({}))), 103),
         (refresh("", "x"), 107),
         (refresh("closed:c", ""), 107),
         (refresh("closed:c", &old), 109),
@@ -139,7 +139,7 @@ fn a_bad_new_token_for_a_subscription() {
     }
     for claims in [json!({"sub": "43"}), json!({"channel": "closed:d"})] {
         let mut client = subscribed();
-        client.pipeline(&[("sub_refresh", refresh("closed:c", &channel_token(claims)))]);
+        client.pipeline(&[("sub_refresh", refresh("closed:c", &channel_token(&claims)))]);
         client.expect_close(3500);
     }
 }

@@ -78,7 +78,7 @@ fn a_channel_can_be_left_and_entered_in_one_message() {
         assert!(reply(5)["history"].is_object());
         assert!(reply(6)["unsubscribe"].is_object());
         assert!(reply(7)["subscribe"].is_object());
-        client.publish("kept:a", json!("heard"));
+        client.publish("kept:a", "heard");
         while client.publication("kept:a") != json!("heard") {}
         client.expect_nothing();
     });

@@ -2,14 +2,14 @@
 
 use std::{
     collections::VecDeque,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use ring::hmac;
 use serde_json::{Value, json};
 
-use super::{Client, Message, Node};
+use super::{Client, Message, Node, PATIENCE};
 
 /// The key of the tokens that [`token`] makes.
 const SECRET: &str = "secret";
@@ -118,14 +118,16 @@ impl CentrifugeClient {
     }
 
     #[track_caller]
-    pub(crate) fn publish(&mut self, channel: &str, data: Value) {
+    pub(crate) fn publish(&mut self, channel: &str, data: impl Into<Value>) {
+        let data: Value = data.into();
         self.result("publish", json!({"channel": channel, "data": data}));
     }
 
     /// The next reply or push. Pings are answered.
     #[track_caller]
     pub(crate) fn next(&mut self) -> Value {
-        loop {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
             if let Some(next) = self.come.pop_front() {
                 if next == json!({}) {
                     // The server may be gone by now; the next read tells.
@@ -137,6 +139,7 @@ impl CentrifugeClient {
             let lines = self.next_message();
             self.come.extend(lines);
         }
+        panic!("nothing but pings came in time")
     }
 
     /// The replies and pushes of the next message that comes, pings included.
