@@ -4,6 +4,7 @@ mod churn;
 mod codes;
 mod expiry;
 mod order;
+mod recovery;
 
 use crate::harness::{Flock, Node, NodeCommand, Redis};
 
