@@ -56,11 +56,23 @@ pub struct Features {
     pub join_leave: bool,
 }
 
-/// Whether the asker may enter the channel; then its options.
+/// The options of a channel, if there can be one of this name.
 ///
 /// # Errors
 /// [`ClientError::UnknownChannel`] without such a namespace, [`ClientError::BadRequest`] when the
-/// namespace wants other names, else [`ClientError::PermissionDenied`].
+/// namespace wants other names.
+pub fn known<'a>(
+    namespaces: &'a Namespaces,
+    channel: &ChannelName,
+) -> Result<&'a Arc<ChannelOptions>, ClientError> {
+    let options = namespaces.options(channel).ok_or(ClientError::UnknownChannel)?;
+    if options.fits(channel) { Ok(options) } else { Err(ClientError::BadRequest) }
+}
+
+/// Whether the asker may enter the channel; then its options.
+///
+/// # Errors
+/// As [`known`], and [`ClientError::PermissionDenied`].
 pub fn subscribe<'a>(
     namespaces: &'a Namespaces,
     channel: &ChannelName,
@@ -211,14 +223,6 @@ fn history_rule(options: &ChannelOptions) -> Rule {
         for_client: options.allow_history_for_client,
         for_anonymous: options.allow_history_for_anonymous,
     }
-}
-
-fn known<'a>(
-    namespaces: &'a Namespaces,
-    channel: &ChannelName,
-) -> Result<&'a Arc<ChannelOptions>, ClientError> {
-    let options = namespaces.options(channel).ok_or(ClientError::UnknownChannel)?;
-    if options.fits(channel) { Ok(options) } else { Err(ClientError::BadRequest) }
 }
 
 fn allow(options: &Arc<ChannelOptions>, may: bool) -> Result<&Arc<ChannelOptions>, ClientError> {

@@ -50,6 +50,7 @@ impl Shard {
         if session.subscriptions.len() >= self.policy().channels_max {
             return Err(ClientError::LimitExceeded.into());
         }
+        rights::known(self.node().namespaces(), &channel)?;
         let entry = self.entry(session, &channel, &asked.token)?;
         let asker = session.asker(self.policy());
         let options = rights::subscribe(self.node().namespaces(), &channel, asker, entry.proof)?;
