@@ -1,5 +1,5 @@
-//! Events: what a client is told, before a codec writes it. Publications are not among them: they
-//! are encoded once for all who get them, not once for each.
+//! Events: what a client is told, before a codec writes it. What is published is not among them: it
+//! is encoded once for all who get it, not once for each.
 
 use std::sync::Arc;
 
@@ -25,6 +25,8 @@ pub enum Event {
     },
     /// Something that was not asked for, about a channel.
     Push(ChannelName, Push),
+    /// A publication that this client alone gets: it came before its subscription.
+    Missed(Arc<Publication>),
     /// The question whether the client is still there.
     Ping,
 }

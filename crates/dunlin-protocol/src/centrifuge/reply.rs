@@ -6,7 +6,7 @@ use dunlin_core::{
     event::{Connected, Event, Expiry, HistoryPage, Outcome, Push, Subscribed, Unsubscribe},
     position::Position,
     presence::PresenceStats,
-    publication::{ClientInfo, Delta},
+    publication::{ClientInfo, Delta, PushFormat},
 };
 
 use super::{publication, writer::Writer};
@@ -24,6 +24,11 @@ pub(super) fn event(reply: &mut Writer<'_>, event: &Event) {
         Event::Push(channel, push) => {
             reply.field(4, "push", |message| self::push(message, channel, push));
         }
+        Event::Missed(publication) => reply.field(4, "push", |message| {
+            let encoding = message.encoding();
+            let format = PushFormat { encoding, number: None, delta: Delta::Off };
+            publication::push(message, publication, format, None);
+        }),
         Event::Ping => {}
     }
 }

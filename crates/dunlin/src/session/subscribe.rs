@@ -161,18 +161,23 @@ impl Shard {
         connection: &Rc<Connection>,
         channel: &ChannelName,
         answer: Answer,
-        subscribed: Subscribed,
+        mut subscribed: Subscribed,
     ) -> Told {
-        let subscribed = Box::new(subscribed);
         match answer {
             Answer::Reply(id) => {
-                self.reply(connection, id, Ok(Outcome::Subscribe(subscribed)));
+                self.reply(connection, id, Ok(Outcome::Subscribe(Box::new(subscribed))));
             }
             Answer::Push => {
-                self.tell(connection, &Event::Push(channel.clone(), Push::Subscribe(subscribed)));
+                // The push has no place for them.
+                let missed = std::mem::take(&mut subscribed.publications);
+                let push = Push::Subscribe(Box::new(subscribed));
+                self.tell(connection, &Event::Push(channel.clone(), push));
+                for publication in missed {
+                    self.tell(connection, &Event::Missed(publication));
+                }
             }
             Answer::Connect => {
-                self.connect_subscribed(connection, channel, *subscribed);
+                self.connect_subscribed(connection, channel, subscribed);
                 return Told::WithConnect;
             }
         }

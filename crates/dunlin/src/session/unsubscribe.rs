@@ -50,11 +50,10 @@ impl Shard {
             self.leave_if_alone(&channel);
         }
         self.leave_presence(connection, subscription);
-        if subscription.is_announced
-            && let Some(session) = connection.session()
-        {
-            let info = session.borrow().info(subscription.info.clone());
-            self.announce(&channel, Kind::Leave, info);
+        let Some(session) = connection.session().map(|session| session.borrow()) else { return };
+        // Before its client is in, nobody was told that it came.
+        if subscription.is_announced && session.is_connected() {
+            self.announce(&channel, Kind::Leave, session.info(subscription.info.clone()));
         }
     }
 
@@ -94,7 +93,8 @@ impl Shard {
         }
     }
 
-    /// Ends a subscription that the client did not end, and tells it.
+    /// Ends a subscription that the client did not end, and tells it: one that is not there yet as
+    /// soon as it is, for the client waits to hear of it.
     pub(super) fn unsubscribe(
         self: &Rc<Self>,
         connection: &Rc<Connection>,

@@ -5,6 +5,7 @@ mod codes;
 mod expiry;
 mod order;
 mod recovery;
+mod server_side;
 mod subscribe;
 
 use crate::harness::{Flock, Node, NodeCommand, Redis};
