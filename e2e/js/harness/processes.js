@@ -12,12 +12,18 @@ import { PATIENCE, eventually } from "./time.js";
 
 const CONFIG = fileURLToPath(new URL("../dunlin.toml", import.meta.url));
 
+// A test that breaks down takes along what it started.
+const running = new Set();
+process.on("exit", () => { for (const { process } of running) process.kill("SIGKILL"); });
+
 class Program {
   // Starts it; `said` grows with what it says.
   constructor(command, args) {
     this.said = "";
     this.process = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"] });
+    running.add(this);
     this.process.on("error", (error) => { this.said += error; });
+    this.process.on("exit", () => running.delete(this));
     for (const stream of [this.process.stdout, this.process.stderr]) {
       stream.setEncoding("utf8").on("data", (text) => { this.said += text; });
     }
