@@ -254,6 +254,15 @@ impl Interest {
         self.heals.postpone(channel, gap);
     }
 
+    /// Forgets the publications that the stream of `channel` remembers; its position stays.
+    pub fn forget(&self, channel: &ChannelName) {
+        let mut partition = self.partition(channel).lock();
+        let entry = partition.entries.get_mut(channel);
+        if let Some(stream) = entry.and_then(|entry| entry.stream.as_mut()) {
+            stream.forget();
+        }
+    }
+
     /// Asks anew about gaps that could not be healed, and whether channels that have been silent
     /// for a minute or so should have been. Called about once a second.
     pub fn audit(&self, number: usize) {

@@ -167,6 +167,11 @@ impl Node {
         self.broker.publish_all(publishes, publisher);
     }
 
+    /// Forgets what this node remembers of a channel whose history was removed.
+    pub fn forget(&self, channel: &ChannelName) {
+        self.interest.forget(channel);
+    }
+
     /// Whether a publisher may go on now.
     pub fn has_publish_room(&self) -> bool {
         self.broker.has_room()

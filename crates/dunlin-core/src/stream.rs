@@ -205,7 +205,8 @@ impl Stream {
         }
     }
 
-    fn forget_ring(&mut self) {
+    /// Forgets the publications that were let through; who comes back is served by the broker.
+    pub fn forget(&mut self) {
         self.ring.clear();
         self.ring_bytes = 0;
     }
@@ -239,13 +240,13 @@ impl Stream {
         let old = self.top;
         match recovery {
             Recovery::Lost { .. } => {
-                self.forget_ring();
+                self.forget();
                 (if old.is_some() { Turn::Lost } else { Turn::None }, Vec::new())
             }
             Recovery::Whole { base, top, publications } => {
                 let same = old.is_none_or(|old| old.epoch == top.epoch && old.offset == base);
                 if !same {
-                    self.forget_ring();
+                    self.forget();
                 }
                 (if same { Turn::None } else { Turn::Moved }, publications)
             }

@@ -18,6 +18,12 @@ pub enum Order {
     Subscribe(Box<Subscribe>),
     /// Lets connections live longer, or not.
     Refresh(Refresh),
+    /// The history of a channel was removed: no node remembers its publications any longer.
+    ForgetHistory {
+        /// Of which one.
+        #[serde(with = "text::channel")]
+        channel: ChannelName,
+    },
     /// The token with this id (`jti`) does not count any more.
     RevokeToken {
         /// Which one.

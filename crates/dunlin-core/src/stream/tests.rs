@@ -171,6 +171,18 @@ fn what_the_ring_does_not_have_is_read_and_merged() {
 }
 
 #[test]
+fn what_is_forgotten_is_the_brokers_to_tell() {
+    let mut stream = live(5);
+    let _ = take(&mut stream, &publications(6..=9));
+    stream.forget();
+    let Some(Begin::Read(from)) = stream.begin(since(7), None) else { panic!("it remembers") };
+    assert_eq!(from, at(7));
+    assert!(!snapshot(stream.begin(since(7), Some(&Recovery::Lost { top: at(9) }))).recovered);
+    assert!(snapshot(stream.begin(since(9), None)).recovered, "who missed nothing");
+    assert_eq!(take(&mut stream, &publications([10])), (vec![10], Flow::On));
+}
+
+#[test]
 fn who_missed_more_than_the_limit_begins_anew() {
     let mut stream = live(5);
     let _ = take(&mut stream, &publications(6..=90));

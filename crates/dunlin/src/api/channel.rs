@@ -5,14 +5,12 @@ use std::sync::Arc;
 use dunlin_core::{
     broker::{HistoryQuery, Since},
     channel::ChannelName,
+    control::Order,
     error::{ClientError, HistoryError},
     namespace::{ChannelOptions, Retention},
 };
 
-use super::{
-    Api, fields,
-    reply::{Answer, Reply},
-};
+use super::{Api, fields, reply::Reply};
 
 impl Api {
     pub(super) async fn presence(&self, fields: fields::OfChannel) -> Reply {
@@ -42,7 +40,7 @@ impl Api {
     pub(super) async fn history_remove(&self, fields: fields::OfChannel) -> Reply {
         let (channel, _) = self.channel_with_history(fields.channel)?;
         self.node.remove_history(&channel).await?;
-        Ok(Answer::Done {})
+        self.order(Order::ForgetHistory { channel }).await
     }
 
     /// The options of a channel, if it can be.

@@ -107,7 +107,7 @@ impl Api {
         self.order(Order::RevokeUser { user, issued_before, until }).await
     }
 
-    async fn order(&self, order: Order) -> Reply {
+    pub(super) async fn order(&self, order: Order) -> Reply {
         self.control.order(order).await?;
         Ok(Answer::Done {})
     }

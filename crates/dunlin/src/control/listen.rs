@@ -104,8 +104,11 @@ impl Control {
         }
     }
 
-    /// Has every shard obey.
+    /// Obeys, or has every shard obey.
     pub(super) async fn obey(&self, order: Order) {
+        if let Order::ForgetHistory { channel } = &order {
+            return self.parts.node.forget(channel);
+        }
         let order = Arc::new(order);
         for shard in &self.parts.shards {
             shard.obey(Arc::clone(&order)).await;

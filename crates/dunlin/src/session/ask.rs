@@ -13,7 +13,7 @@ use dunlin_core::{
     publication::{Encoding, Kind},
     rights,
 };
-use tokio::task::spawn_local;
+use tokio::task::{spawn_local, yield_now};
 
 use super::commands::{Done, channel_name};
 use crate::{connection::Connection, shard::Shard};
@@ -123,6 +123,9 @@ impl Shard {
             let outcome = answer.await;
             if let Some(connection) = shard.connection(client) {
                 shard.end_answer(&connection, id, outcome);
+                // Others that have their answers by now, too, are heard first.
+                yield_now().await;
+                shard.flush_replies();
             }
         });
         Ok(())

@@ -161,9 +161,9 @@ impl Shard {
         Ok(())
     }
 
-    /// Gives the answer that was under way.
+    /// Gives the answer that was under way. Answers that came together leave together.
     pub(super) fn end_answer(
-        self: &Rc<Self>,
+        &self,
         connection: &Rc<Connection>,
         id: u32,
         outcome: Result<Outcome, ClientError>,
@@ -173,7 +173,6 @@ impl Shard {
             session.pending = session.pending.saturating_sub(1);
         }
         self.reply(connection, id, outcome);
-        self.flush_replies();
     }
 }
 

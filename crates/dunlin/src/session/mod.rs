@@ -157,6 +157,14 @@ impl Session {
         self.subscriptions.iter_mut().find(|subscription| subscription.channel == *channel)
     }
 
+    fn add_subscription(&mut self, subscription: Subscription) {
+        if self.subscriptions.is_empty() {
+            // Room for four is what a list takes by itself, and most clients have one.
+            self.subscriptions.reserve_exact(1);
+        }
+        self.subscriptions.push(subscription);
+    }
+
     fn remove_subscription(&mut self, channel: &ChannelName) -> Option<Subscription> {
         let is_it = |subscription: &Subscription| subscription.channel == *channel;
         let place = self.subscriptions.iter().position(is_it)?;

@@ -24,6 +24,8 @@ impl Shard {
             Order::Subscribe(order) => self.subscribe_all(order),
             Order::Refresh(order) => self.refresh_all(order),
             Order::RevokeToken { .. } | Order::RevokeUser { .. } => self.end_revoked(),
+            // It is about no client.
+            Order::ForgetHistory { .. } => {}
         }
         self.flush_replies();
     }

@@ -49,7 +49,7 @@ impl Shard {
         let Some(session) = connection.session() else { return };
         let Wanted { subscription, retention, resume } = wanted;
         let channel = subscription.channel.clone();
-        session.borrow_mut().subscriptions.push(subscription);
+        session.borrow_mut().add_subscription(subscription);
         self.begin_join(&channel);
         let (shard, id) = (Rc::clone(self), connection.id());
         spawn_local(async move {
