@@ -19,7 +19,10 @@ use dunlin_core::{
     presence::{PresenceStats, PresenceStore},
     publication::ClientInfo,
 };
-use tokio::sync::{oneshot, watch};
+use tokio::{
+    sync::{oneshot, watch},
+    time::timeout,
+};
 
 use self::{keeper::Keeper, wishes::Wishes};
 use crate::{
@@ -31,6 +34,10 @@ use crate::{
 
 /// How long members are shown after their node died, at most.
 pub const LEASE: Duration = Duration::from_secs(25);
+
+/// How long a node that stops waits for its members to be removed; the end of its lease does the
+/// rest.
+const LEAVE_WAIT: Duration = Duration::from_secs(2);
 
 /// Knows the members of every channel of all nodes that use one Redis server.
 pub struct RedisPresence {
@@ -105,10 +112,9 @@ impl PresenceStore for RedisPresence {
     }
 
     async fn leave(&self) -> Result<(), BrokerLost> {
-        let left = self.wishes.leave();
-        let left = told(left).await;
+        let left = timeout(LEAVE_WAIT, told(self.wishes.leave())).await;
         self.stop.send_replace(true);
-        left
+        left.unwrap_or(Err(BrokerLost))
     }
 }
 

@@ -12,6 +12,7 @@ use dunlin_redis::{
     broker::Settings,
     presence::{LEASE, RedisPresence},
 };
+use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -145,6 +146,18 @@ async fn wishes_outlive_an_outage() {
     node.wait_for(BrokerStatus::Ready);
     let is_so = async || clients(&presence, "c").await == ["comes", "stays"];
     until("the last wishes are known", is_so).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_hangs_does_not_keep_a_node_from_stopping() {
+    let server = RedisServer::start();
+    let (_node, presence) = present(&server, LEASE).await;
+    presence.add(&name("c"), &member("client")).await.unwrap();
+    server.signal(Signal::STOP);
+    let start = Instant::now();
+    assert_eq!(presence.leave().await, Err(BrokerLost));
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert_eq!(presence.add(&name("c"), &member("late")).await, Err(BrokerLost));
 }
 
 /// A frozen server does what it was sent on a connection that was given up, later than what came
