@@ -1,9 +1,9 @@
--- Publishes and keeps.
+-- Publishes and keeps, one or many of a channel.
 -- KEYS: stream, meta, and with an idempotency key where its answer is. ARGV beside settle's: 4 ttl
--- in ms, 5 trim '=' or '~', 6 size, 7 channel, 8 message, 9 id, 10 whether it was sent before; and
--- on terms: 11 ttl of the answer in ms, 12 version, 13 its epoch.
--- Answers the position of the publication, or that of the one that stands for it; nothing if
--- nobody can tell whether it happened.
+-- in ms, 5 trim '=' or '~', 6 size, 7 channel, 8 whether it was sent before, 9 how many, message and
+-- id of each; and on terms, when it is one: ttl of the answer in ms, version, its epoch.
+-- Answers the position of the first, or that of the one that stands for it; nothing if nobody can
+-- tell whether it happened.
 
 local ENTRIES_SEARCHED, ENTRIES_AT_ONCE = 1024, 128
 
@@ -45,6 +45,9 @@ local function takes(version, version_epoch)
   return true
 end
 
+local FIRST = 10
+local last = FIRST + 2 * (ARGV[9] - 1)
+local answer_ttl, version, version_epoch = ARGV[last + 2], ARGV[last + 3], ARGV[last + 4]
 local answer = KEYS[3]
 local answered = answer and redis.call('GET', answer)
 if answered then
@@ -52,8 +55,8 @@ if answered then
 end
 
 local head, offset, branch = settle()
-if ARGV[10] == '1' then
-  local entry, is_new = find(ARGV[9], offset)
+if ARGV[8] == '1' then
+  local entry, is_new = find(ARGV[FIRST + 1], offset)
   if entry then
     local entry_offset, entry_branch = entry:match('^(%d+)-(%d+)$')
     return position(head:sub(1, 8) .. struct.pack('>I8', entry_branch), entry_offset)
@@ -64,25 +67,26 @@ if ARGV[10] == '1' then
 end
 
 local published
-if ARGV[12] and ARGV[12] ~= '0' and not takes(ARGV[12], ARGV[13]) then
+if version and version ~= '0' and not takes(version, version_epoch) then
   published = position(head, offset)
 else
-  offset = offset + 1
-  published = position(head, offset)
-  local digits = string.format('%d', offset)
-  redis.call('HSET', meta, 'o', digits)
-  redis.call('XADD', stream, 'MAXLEN', ARGV[5], ARGV[6], digits .. '-' .. branch,
-    'd', ARGV[8], 'i', ARGV[9])
+  published = position(head, offset + 1)
+  redis.call('HSET', meta, 'o', string.format('%d', offset + ARGV[9]))
+  for at = FIRST, last, 2 do
+    offset = offset + 1
+    local entry = string.format('%d-', offset) .. branch
+    redis.call('XADD', stream, 'MAXLEN', ARGV[5], ARGV[6], entry, 'd', ARGV[at], 'i', ARGV[at + 1])
+    -- FF 14 00 opens a message with a position: see envelope.rs.
+    redis.call('PUBLISH', ARGV[7], '\255\20\0' .. position(head, offset) .. ARGV[at])
+  end
   if redis.call('PTTL', stream) < tonumber(ARGV[4]) then
     -- Kept up to a tenth too long, so that the ttls need not be set every time.
     local slack = math.floor(math.min(ARGV[3], ARGV[4]) / 10)
     redis.call('PEXPIRE', stream, ARGV[4] + slack)
     redis.call('PEXPIRE', meta, ARGV[3] + slack)
   end
-  -- FF 14 00 opens a message with a position: see envelope.rs.
-  redis.call('PUBLISH', ARGV[7], '\255\20\0' .. published .. ARGV[8])
 end
 if answer then
-  redis.call('SET', answer, published, 'PX', ARGV[11])
+  redis.call('SET', answer, published, 'PX', answer_ttl)
 end
 return published

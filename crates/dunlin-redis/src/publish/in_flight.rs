@@ -33,19 +33,19 @@ pub(super) struct InFlight {
     has_warned: bool,
 }
 
-/// One publish that was written.
+/// What one command carries.
 pub(super) enum Sent {
-    /// Nothing tells whether it happened but the answer.
+    /// A publish of which nothing tells whether it happened but the answer.
     Once(ReplyTo),
-    /// Redis can be asked again.
-    Repeatable(Box<Waiting>),
+    /// Publishes that Redis can be asked about.
+    Repeatable(Vec<Waiting>),
 }
 
 impl Sent {
-    fn reply(self) -> ReplyTo {
+    fn replies(self) -> Vec<ReplyTo> {
         match self {
-            Self::Once(reply) => reply,
-            Self::Repeatable(waiting) => waiting.reply,
+            Self::Once(reply) => vec![reply],
+            Self::Repeatable(together) => together.into_iter().map(|it| it.reply).collect(),
         }
     }
 }
@@ -92,27 +92,37 @@ impl InFlight {
         let Some((sent, _)) = self.sent.pop_front() else {
             return Err(unexpected("a reply to no publish"));
         };
-        let (reply, outcome) = match (sent, answer) {
-            (Sent::Repeatable(mut waiting), Value::Error(text)) if script::tells_unknown(&text) => {
-                waiting.sent = None;
-                self.returned.push(*waiting);
-                return Ok(());
+        match (sent, answer) {
+            (Sent::Repeatable(together), Value::Error(text)) if script::tells_unknown(&text) => {
+                for mut waiting in together {
+                    waiting.sent = None;
+                    self.returned.push(waiting);
+                }
             }
             (Sent::Once(reply), Value::Integer(receivers)) => {
                 let outcome = plain_outcome(&reply, receivers);
-                (reply, outcome)
+                self.answer(reply, outcome);
             }
-            (Sent::Repeatable(waiting), Value::Bulk(position)) => {
-                (waiting.reply, Ok(kept_position(&position)?))
+            (Sent::Repeatable(together), Value::Bulk(first)) => {
+                let first = kept_position(&first)?;
+                for (waiting, place) in together.into_iter().zip(0..) {
+                    let at = |first: Position| Position { offset: first.offset + place, ..first };
+                    self.answer(waiting.reply, Ok(first.map(at)));
+                }
             }
-            (Sent::Repeatable(waiting), Value::Null) => (waiting.reply, Err(PublishError::Unknown)),
+            (Sent::Repeatable(together), Value::Null) => {
+                for waiting in together {
+                    self.answer(waiting.reply, Err(PublishError::Unknown));
+                }
+            }
             (sent, Value::Error(text)) => {
                 self.note_rejection(&text);
-                (sent.reply(), Err(PublishError::Rejected))
+                for reply in sent.replies() {
+                    self.answer(reply, Err(PublishError::Rejected));
+                }
             }
             _ => return Err(unexpected("a reply that no publish has")),
-        };
-        self.answer(reply, outcome);
+        }
         Ok(())
     }
 
@@ -138,7 +148,7 @@ impl Drop for InFlight {
         for (sent, _) in mem::take(&mut self.sent) {
             match sent {
                 Sent::Once(reply) => self.answer(reply, Err(PublishError::Unknown)),
-                Sent::Repeatable(waiting) => returned.push(*waiting),
+                Sent::Repeatable(together) => returned.extend(together),
             }
         }
         self.queue.put_back(returned.into_iter());

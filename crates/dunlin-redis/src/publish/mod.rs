@@ -9,7 +9,7 @@ mod in_flight;
 
 mod writer;
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{future::pending, mem, sync::Arc, time::Duration};
 
 use dunlin_core::interest::Interest;
 use tokio::{
@@ -19,7 +19,7 @@ use tokio::{
 
 use self::{
     in_flight::{InFlight, Sent},
-    writer::Writer,
+    writer::{Writer, go_together},
 };
 use crate::{
     keys::Keys,
@@ -45,6 +45,8 @@ pub(crate) struct PublishLink {
     stop: watch::Receiver<bool>,
     /// The publishes of the next batch, empty between batches.
     batch: Vec<Waiting>,
+    /// The publishes of the next command, empty between commands.
+    together: Vec<Waiting>,
     gate: Gate,
 }
 
@@ -77,8 +79,18 @@ impl PublishLink {
     ) -> Self {
         let round_trip_seconds =
             metrics.round_trip_seconds.get_or_create_owned(&LinkLabel::PUBLISH);
-        let (writer, batch, gate) = (Writer::new(keys), Vec::new(), Gate::Shut);
-        Self { dialer, queue, interest, writer, metrics, round_trip_seconds, stop, batch, gate }
+        Self {
+            dialer,
+            queue,
+            interest,
+            writer: Writer::new(keys),
+            metrics,
+            round_trip_seconds,
+            stop,
+            batch: Vec::new(),
+            together: Vec::new(),
+            gate: Gate::Shut,
+        }
     }
 
     /// Publishes over `connection` and its successors until told to stop.
@@ -166,16 +178,24 @@ impl PublishLink {
     /// Takes what waits and writes it as one batch.
     fn send_batch(&mut self, connection: &mut Connection, in_flight: &mut InFlight) {
         self.queue.take(&mut self.batch, BATCH_PUBLISHES, BATCH_BYTES);
-        connection.expect(self.batch.len());
-        for mut waiting in self.batch.drain(..) {
+        let mut batch = self.batch.drain(..).peekable();
+        while let Some(waiting) = batch.next() {
             if waiting.sent.is_some() {
                 self.metrics.publishes_repeated.inc();
             }
-            let is_repeatable = self.writer.write(&mut connection.out, &mut waiting);
-            in_flight.push(match is_repeatable {
-                true => Sent::Repeatable(Box::new(waiting)),
-                false => Sent::Once(waiting.reply),
-            });
+            let together = &mut self.together;
+            together.push(waiting);
+            while together.len() < TOGETHER
+                && let Some(next) = batch.next_if(|next| go_together(&together[0], next))
+            {
+                together.push(next);
+            }
+            connection.expect(1);
+            if self.writer.write(&mut connection.out, together) {
+                in_flight.push(Sent::Repeatable(mem::take(together)));
+            } else {
+                together.drain(..).for_each(|it| in_flight.push(Sent::Once(it.reply)));
+            }
         }
         in_flight.end_batch();
     }
@@ -215,6 +235,8 @@ async fn reach(moment: Option<Instant>) {
 /// The bounds of one write.
 const BATCH_PUBLISHES: usize = 512;
 const BATCH_BYTES: usize = 256 * 1024;
+/// Most publishes of one call: others wait for the server as long as a call takes.
+const TOGETHER: usize = 32;
 /// How long a link that was lost holds publishes back after its return. Others lost Redis too and
 /// dial at most every quarter of a second; what they are not subscribed to in time they never get.
 const SETTLE: Duration = Duration::from_millis(300);

@@ -159,6 +159,28 @@ async fn crashes_under_load_lose_nothing_and_repeat_nothing() {
     assert_eq!(top.epoch.generation(), 4, "four servers wrote");
 }
 
+/// On one thread, so that the link finds them all at once.
+#[tokio::test]
+async fn publishes_that_come_together_cost_few_calls() {
+    let server = RedisServer::start();
+    let node = Node::start(&server).await;
+    node.join("c").await;
+    let outcomes: Vec<_> = numbers(320).iter().map(|text| keep(&node, "c", text)).collect();
+    for (outcome, offset) in outcomes.into_iter().zip(1..) {
+        assert_eq!(kept(outcome).await.offset, offset);
+    }
+    assert!(node.receive_texts(320).await.iter().eq(&numbers(320)));
+    assert_eq!(history(&node, "c").await.1, numbers(320));
+    let stats: String = server.run_command(&[b"INFO", b"commandstats"]);
+    let calls = |command: &str| -> usize {
+        let start = format!("cmdstat_{command}:calls=");
+        let line = stats.lines().find_map(|line| line.strip_prefix(&start));
+        line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
+    };
+    // One of them asked for the history.
+    assert_eq!((calls("xadd"), calls("eval") + calls("evalsha")), (320, 11 + 1));
+}
+
 /// Redis does all and the node hears of nothing: the worst time to lose a link.
 /// On one thread, so that the link finds all of a round at once.
 #[tokio::test]
