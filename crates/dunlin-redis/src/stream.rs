@@ -33,7 +33,7 @@ pub(crate) fn ask_history(
 ) -> Question {
     let mut question = ask(&script::HISTORY, keys, channel, retention);
     question.push_number(retention.size as u64);
-    question.push_number(query.limit.min(retention.size) as u64);
+    question.push_number(query.limit.min(retention.size).min(ENTRIES_MAX) as u64);
     question.push_number(u64::from(query.is_reverse));
     if let Some(since) = query.since {
         question.push_number(since.offset);
@@ -67,7 +67,7 @@ pub(crate) fn ask_recovery(
     retention: Retention,
 ) -> Question {
     let mut question = ask(&script::RECOVER, keys, channel, retention);
-    question.push_number(limit.min(retention.size) as u64);
+    question.push_number(limit.min(retention.size).min(ENTRIES_MAX) as u64);
     push_epoch(&mut question, since.epoch);
     question.push_number(since.offset);
     question
@@ -92,6 +92,9 @@ pub(crate) fn read_recovery(channel: &ChannelName, answer: &Value) -> Result<Rec
 pub(crate) fn ask_to_forget(keys: &Keys, channel: &ChannelName) -> Question {
     Question::command([Bytes::from_static(b"DEL"), keys.stream(channel).concat().into()])
 }
+
+/// Most publications of one answer: a frame of the link has no room for the values of more.
+const ENTRIES_MAX: usize = 100_000;
 
 /// In whole milliseconds, at least one and at most about a century: Redis knows no others.
 pub(crate) fn milliseconds(time: Duration) -> u64 {
