@@ -3,8 +3,11 @@
 //!
 //! Pure: what it lets through, and what it must be told, is handed to the caller.
 
+mod heal;
+
 use std::{collections::VecDeque, sync::Arc};
 
+use self::heal::Heal;
 use crate::{
     history::{Recovery, Since},
     namespace::Retention,
@@ -15,11 +18,6 @@ use crate::{
 /// Publications remembered for those who come back to this node, and bytes of them.
 const RING_MAX: usize = 256;
 const RING_BYTES_MAX: usize = 1 << 20;
-
-/// Publications that may wait while a gap is healed, and bytes of them; beyond it they are read
-/// anew.
-const WAITING_MAX: usize = 4096;
-const WAITING_BYTES_MAX: usize = 8 << 20;
 
 /// The state of one channel. It is live, or it is healing: what comes meanwhile waits.
 #[derive(Debug)]
@@ -35,14 +33,6 @@ pub struct Stream {
     heals: u64,
     /// Whether nothing came since the last look.
     is_idle: bool,
-}
-
-#[derive(Debug, Default)]
-struct Heal {
-    waiting: Vec<Arc<Publication>>,
-    waiting_bytes: usize,
-    /// Whether some that should wait did not find room.
-    has_dropped: bool,
 }
 
 /// What the broker is to be asked for, so that a stream can go on.
@@ -138,12 +128,13 @@ impl Stream {
 
     /// Stops the stream; whatever was under way to heal it does not count any more.
     pub fn stop(&mut self) -> Gap {
-        self.heals += 1;
-        self.heal.get_or_insert_default();
-        self.gap()
+        self.stop_before(&[])
     }
 
-    fn gap(&self) -> Gap {
+    /// Stops the stream; `batch` has to wait.
+    fn stop_before(&mut self, batch: &[Arc<Publication>]) -> Gap {
+        self.heals += 1;
+        self.heal.get_or_insert_default().ask_after(batch);
         Gap { since: self.top, retention: self.retention, number: self.heals }
     }
 
@@ -166,13 +157,7 @@ impl Stream {
                 }
                 Verdict::Loose => through.extend([Arc::clone(publication)]),
                 Verdict::Known => {}
-                Verdict::Gap => {
-                    let gap = self.stop();
-                    if let Some(heal) = &mut self.heal {
-                        heal.wait(&batch[number..]);
-                    }
-                    return Flow::Stopped(gap);
-                }
+                Verdict::Gap => return Flow::Stopped(self.stop_before(&batch[number..])),
             }
         }
         Flow::On
@@ -219,18 +204,31 @@ impl Stream {
         let heal = self.heal.take()?;
         let is_first = self.top.is_none();
         let (Recovery::Whole { top, .. } | Recovery::Lost { top }) = recovery;
+        let has_dropped = heal.has_dropped();
+        let (settled, rest) = heal.split(top);
         let (turn, mut through) = self.turn(recovery);
-        for publication in &through {
-            self.remember(publication);
+        if turn == Turn::Lost {
+            // Who counts positions is told and begins anew. All others still get what has come.
+            for publication in settled {
+                if !matches!(self.judge(&publication), Verdict::Known) {
+                    self.top = publication.position();
+                    through.push(publication);
+                }
+            }
+            if let Some(latest) = through.last().filter(|it| it.position() == Some(top)).cloned() {
+                self.remember(&latest);
+            }
+        } else {
+            through.iter().for_each(|publication| self.remember(publication));
         }
         // Not that of the last publication: another server may have taken over after it.
         self.top = Some(top);
         if is_first {
             through.clear();
         }
-        let flow = match heal.has_dropped {
+        let flow = match has_dropped {
             true => Flow::Stopped(self.stop()),
-            false => self.take(&heal.waiting, &mut through),
+            false => self.take(&rest, &mut through),
         };
         Some(Healed { turn, through, flow })
     }
@@ -264,7 +262,7 @@ impl Stream {
             epoch: resume.since.epoch.unwrap_or(top.epoch),
         };
         if since.epoch.id != top.epoch.id {
-            return Some(if resume.is_cache { self.latest(top, None) } else { anew });
+            return Some(if resume.is_cache { self.latest(top, None, read) } else { anew });
         }
         if since.epoch == top.epoch && since.offset > top.offset {
             // It heard of it on another node before this one did; or it claims so. A heal tells.
@@ -275,7 +273,7 @@ impl Stream {
             });
         }
         if resume.is_cache {
-            return Some(self.latest(top, Some(since)));
+            return Some(self.latest(top, Some(since), read));
         }
         let missed = (top.offset - since.offset.min(top.offset)) as usize;
         if since.epoch == top.epoch && missed <= self.ring.len() {
@@ -318,12 +316,17 @@ impl Stream {
     }
 
     /// The latest publication, for a subscriber that wants no more than that.
-    fn latest(&self, top: Position, since: Option<Position>) -> Begin {
+    fn latest(&self, top: Position, since: Option<Position>, read: Option<&Recovery>) -> Begin {
         if since == Some(top) && top.offset > 0 {
             return recovered(top, Vec::new());
         }
         let before = Position { offset: top.offset.saturating_sub(1), ..top };
-        match self.ring.back() {
+        let latest = match (self.ring.back(), read) {
+            (None, None) if top.offset > 0 => return Begin::Read(before),
+            (None, Some(Recovery::Whole { publications, .. })) => publications.last(),
+            (latest, _) => latest,
+        };
+        match latest.filter(|latest| latest.position() == Some(top)) {
             Some(latest) => recovered(before, vec![Arc::clone(latest)]),
             None => Begin::At(Snapshot { position: Some(top), ..Snapshot::default() }),
         }
@@ -332,19 +335,6 @@ impl Stream {
 
 fn recovered(position: Position, publications: Vec<Arc<Publication>>) -> Begin {
     Begin::At(Snapshot { position: Some(position), recovered: true, publications })
-}
-
-impl Heal {
-    fn wait(&mut self, batch: &[Arc<Publication>]) {
-        let bytes: usize = batch.iter().map(|publication| publication.data().len()).sum();
-        self.waiting_bytes += bytes;
-        if self.waiting.len() + batch.len() > WAITING_MAX || self.waiting_bytes > WAITING_BYTES_MAX
-        {
-            *self = Self { has_dropped: true, ..Self::default() };
-        } else if !self.has_dropped {
-            self.waiting.extend_from_slice(batch);
-        }
-    }
 }
 
 /// What a publication is to a stream.

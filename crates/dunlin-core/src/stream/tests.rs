@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::*;
+use super::{heal::WAITING_MAX, *};
 use crate::{channel::ChannelName, position::Epoch, publication::Kind};
 
 const RETENTION: Retention =
@@ -121,6 +121,63 @@ fn a_past_that_is_lost_is_told() {
     assert_eq!(stream.healed(gap, Recovery::Lost { top }).unwrap().turn, Turn::Lost);
     assert_eq!(snapshot(stream.begin(None, None)).position, Some(top));
     assert!(!snapshot(stream.begin(since(5), None)).recovered);
+}
+
+/// A position in another past.
+fn anew(offset: u64) -> Position {
+    Position { offset, epoch: Epoch { id: 8, branch: 0 } }
+}
+
+#[test]
+fn what_has_come_when_the_past_is_lost_is_for_those_who_count_nothing() {
+    let mut stream = live(5);
+    let (_, Flow::Stopped(gap)) = take(&mut stream, &[publication(anew(1))]) else {
+        panic!("another past goes unnoticed")
+    };
+    assert_eq!(take(&mut stream, &[publication(anew(2))]), (vec![], Flow::On));
+    let healed = stream.healed(gap, Recovery::Lost { top: anew(1) }).unwrap();
+    assert_eq!((healed.turn, healed.flow), (Turn::Lost, Flow::On));
+    assert_eq!(offsets(&healed.through), [1, 2]);
+}
+
+#[test]
+fn the_last_of_a_lost_past_stop_nothing() {
+    let mut stream = live(5);
+    let (_, Flow::Stopped(gap)) = take(&mut stream, &publications([7])) else {
+        panic!("a gap goes unnoticed")
+    };
+    let healed = stream.healed(gap, Recovery::Lost { top: anew(0) }).unwrap();
+    assert_eq!((healed.turn, healed.flow), (Turn::Lost, Flow::On));
+    assert_eq!(offsets(&healed.through), [7]);
+    assert_eq!(take(&mut stream, &[publication(anew(1))]), (vec![1], Flow::On));
+}
+
+#[test]
+fn what_the_answer_cannot_know_of_is_asked_about() {
+    let mut stream = live(5);
+    let gap = stream.stop();
+    assert_eq!(take(&mut stream, &[publication(anew(1))]), (vec![], Flow::On));
+    let healed = stream.healed(gap, whole(5, 5)).unwrap();
+    let (Turn::None, Flow::Stopped(gap)) = (healed.turn, healed.flow) else {
+        panic!("another past goes unnoticed")
+    };
+    let healed = stream.healed(gap, Recovery::Lost { top: anew(1) }).unwrap();
+    assert_eq!((healed.turn, healed.flow), (Turn::Lost, Flow::On));
+    assert_eq!(offsets(&healed.through), [1]);
+}
+
+#[test]
+fn a_cache_that_the_node_lost_is_read() {
+    let mut stream = live(5);
+    let gap = stream.stop();
+    assert_eq!(stream.healed(gap, Recovery::Lost { top: at(300) }).unwrap().turn, Turn::Lost);
+    let resume = since(5).map(|resume| Resume { is_cache: true, ..resume });
+    let Some(Begin::Read(position)) = stream.begin(resume, None) else { panic!("not read") };
+    assert_eq!(position, at(299));
+    let begun = snapshot(stream.begin(resume, Some(&whole(299, 300))));
+    assert_eq!((begun.recovered, offsets(&begun.publications)), (true, vec![300]));
+    let lost = Recovery::Lost { top: at(300) };
+    assert!(!snapshot(stream.begin(resume, Some(&lost))).recovered);
 }
 
 #[test]
@@ -280,10 +337,15 @@ proptest! {
                         };
                         let healed = stream.healed(asked, recovery).expect("it was the last");
                         prop_assert_eq!(healed.turn == Turn::Lost, !is_whole);
+                        through = healed.through;
                         if healed.turn == Turn::Lost {
+                            // Who counts nothing still gets what comes, once and in order.
+                            let late = offsets(&through);
+                            prop_assert!(late.windows(2).all(|two| two[0] < two[1]));
+                            prop_assert!(late.first().is_none_or(|first| *first > seen));
+                            through.retain(|publication| offsets([publication])[0] > top);
                             seen = top;
                         }
-                        through = healed.through;
                         flow = healed.flow;
                     }
                 }

@@ -3,6 +3,7 @@
 mod churn;
 mod codes;
 mod expiry;
+mod lost;
 mod order;
 mod recovery;
 mod server_side;
