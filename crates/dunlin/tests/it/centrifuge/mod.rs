@@ -2,7 +2,11 @@
 
 mod churn;
 mod codes;
+mod delta;
+mod dialects;
 mod expiry;
+mod history;
+mod joins;
 mod lost;
 mod order;
 mod recovery;
@@ -64,6 +68,7 @@ const CONFIG: &str = r#"
     join_leave = true
     force_push_join_leave = true
     allow_subscribe_for_client = true
+    allow_publish_for_subscriber = true
     allow_presence_for_subscriber = true
     allow_plain_subscribe = true
     allow_plain_publish = true
