@@ -135,7 +135,7 @@ async function refusals(closed) {
 }
 
 async function compressing(channel) {
-  const { ann, bob, encode, decode } = page;
+  const { ann, bob, next, encode, decode } = page;
   const hears = ann.newSubscription(channel, { delta: "fossil" });
   const says = bob.newSubscription(channel);
   for (const subscription of [hears, says]) {
@@ -144,12 +144,13 @@ async function compressing(channel) {
   }
   const values = [1, 2, 3, 4].map((place) => ({ place, note: "a flock turns as one ".repeat(10) }));
   const heard = [];
-  const all = new Promise((resolve) => hears.on("publication", ({ data }) => {
-    heard.push(decode(data));
-    if (heard.length === values.length) resolve();
-  }));
-  for (const value of values) await says.publish(encode(value));
-  await all;
+  hears.on("publication", ({ data }) => heard.push(decode(data)));
+  for (const value of values) {
+    // One by one: what comes at once to somebody new comes whole.
+    const came = next(hears, "publication");
+    await says.publish(encode(value));
+    await came;
+  }
   return { same: JSON.stringify(heard) === JSON.stringify(values), stats: hears.deltaStats() };
 }
 
