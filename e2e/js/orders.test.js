@@ -44,6 +44,22 @@ everywhere((flock, check) => {
     assert.equal(third.state, "connected");
   });
 
+  check("an order reaches a node that is cut from Redis at that moment", async (t) => {
+    if (!flock.redis) return;
+    for (let round = 0; round < 5; round += 1) {
+      const ann = user();
+      const client = await connected(t, flock.here, { user: ann });
+      const subscription = await subscribed(client, channelOf("users"));
+      const unsubscribed = next(subscription, "unsubscribed"), disconnected = next(client, "disconnected");
+      await flock.redis.command("CLIENT KILL TYPE pubsub");
+      await flock.there.api("unsubscribe", { user: ann, channel: subscription.channel });
+      await flock.redis.command("CLIENT KILL TYPE pubsub");
+      await flock.there.api("disconnect", { user: ann });
+      assert.equal((await unsubscribed).code, 2000);
+      assert.equal((await disconnected).code, 3503);
+    }
+  });
+
   check("a client that is sent away is gone within the time we promise", async (t) => {
     const took = [];
     for (let round = 0; round < DISCONNECTS; round += 1) {

@@ -62,6 +62,23 @@ everywhere((flock, check) => {
     assert.deepEqual([untold.info, untold.tags], [undefined, { a: "b" }]);
   });
 
+  check("what is old or was said before is not said again", async (t) => {
+    const channel = channelOf("open");
+    const listener = await subscribed(await connected(t, flock.here), channel);
+    const publish = (node, data, options) => node.api("publish", { channel, data, ...options });
+    const first = await publish(flock.there, "version 2", { version: 2, version_epoch: "a" });
+    const old = await publish(flock.here, "version 1", { version: 1, version_epoch: "a" });
+    assert.equal(old.offset, first.offset);
+    await publish(flock.here, "another epoch", { version: 1, version_epoch: "b" });
+    const once = await publish(flock.there, "once", { idempotency_key: "key" });
+    assert.deepEqual(await publish(flock.here, "once", { idempotency_key: "key" }), once);
+    await publish(flock.there, "not kept", { skip_history: true });
+    await publish(flock.there, "last");
+    assert.deepEqual(await listener.publications.data(5), ["version 2", "another epoch", "once", "not kept", "last"]);
+    const { publications } = await listener.history({ limit: -1 });
+    assert.deepEqual(publications.map((one) => one.data), ["version 2", "another epoch", "once", "last"]);
+  });
+
   check("who may not publish is told so", async (t) => {
     const anonymous = await connected(t, flock.here);
     const user = await connected(t, flock.here, { user: "42" });

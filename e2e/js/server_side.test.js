@@ -90,6 +90,30 @@ everywhere((flock, check) => {
     assert.equal((await next(client, "disconnected")).code, 102);
   });
 
+  check("a token for more channels than a client may have lets nobody in", async (t) => {
+    const channels = [...Array(30)].map(() => channelOf("users"));
+    const client = clientOf(t, flock.here, { claims: { sub: newUser(), channels } });
+    client.connect();
+    const { code, reason } = await next(client, "disconnected");
+    assert.deepEqual({ code, reason }, { code: 3505, reason: "channel limit" });
+  });
+
+  check("a Redis that forgets all makes the client come back, and tells it", async (t) => {
+    if (!flock.redis) return;
+    const user = newUser();
+    const channel = `personal:#${user}`;
+    const { events } = await connectedTo(t, channel, flock.here, { user });
+    assert.equal((await events.next()).event, "subscribed");
+    assert.equal((await events.next()).event, "join");
+    await publish(channel, 1);
+    assert.deepEqual(await data(events, 1), [1]);
+    await flock.redis.command("FLUSHALL");
+    await publish(channel, 2);
+    assert.equal((await events.next()).event, "subscribing");
+    const { event, wasRecovering, recovered } = await events.next();
+    assert.deepEqual([event, wasRecovering, recovered], ["subscribed", true, false]);
+  });
+
   check("the backend subscribes users wherever they are, and ends that", async (t) => {
     const user = newUser();
     const channel = channelOf("users");
