@@ -60,6 +60,20 @@ everywhere((flock, check) => {
     }
   });
 
+  check("an order is the first that a Redis knows that has forgotten all", async (t) => {
+    if (!flock.redis) return;
+    for (let round = 0; round < 3; round += 1) {
+      const ann = user();
+      const ended = [];
+      for (const node of [flock.here, flock.there]) {
+        ended.push(next(await connected(t, node, { user: ann }), "disconnected"));
+      }
+      await flock.redis.command("FLUSHALL");
+      await flock.there.api("disconnect", { user: ann });
+      assert.deepEqual((await Promise.all(ended)).map(({ code }) => code), [3503, 3503]);
+    }
+  });
+
   check("a client that is sent away is gone within the time we promise", async (t) => {
     const took = [];
     for (let round = 0; round < DISCONNECTS; round += 1) {

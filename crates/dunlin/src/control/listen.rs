@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use dunlin_core::{
-    broker::ReplyTo,
+    broker::{HistoryQuery, ReplyTo},
     channel::ChannelName,
     control::{
         self, Answer, Body, Message, MessageId, ORDERS_KEPT, Order, Question, REVOCATIONS_KEPT,
@@ -41,7 +41,7 @@ impl Control {
             for notice in turn.drain(..) {
                 match notice {
                     Notice::Publication(publication) => self.take(&publication, &mut seen).await,
-                    Notice::Turned(channel, turn) => self.turned(&channel, turn),
+                    Notice::Turned(channel, turn) => self.turned(&channel, turn, &mut seen).await,
                     // Nobody publishes or connects from here.
                     _ => {}
                 }
@@ -115,12 +115,27 @@ impl Control {
         }
     }
 
-    fn turned(self: &Arc<Self>, channel: &ChannelName, turn: Turn) {
+    async fn turned(self: &Arc<Self>, channel: &ChannelName, turn: Turn, seen: &mut Seen) {
         if *channel == control::revoked() {
             let control = Arc::clone(self);
             tokio::spawn(async move { control.learn_revoked().await });
         } else if turn == Turn::Lost {
-            tracing::warn!("the broker has lost orders of the application");
+            tracing::warn!("the broker may have lost orders of the application");
+            self.catch_up(channel, seen).await;
+        }
+    }
+
+    /// Takes all orders that are kept: those among them that came when the broker had forgotten the
+    /// others are new.
+    async fn catch_up(self: &Arc<Self>, orders: &ChannelName, seen: &mut Seen) {
+        let query = HistoryQuery { since: None, limit: ORDERS_KEPT.size, is_reverse: false };
+        match self.parts.node.history(orders, query, ORDERS_KEPT).await {
+            Ok(kept) => {
+                for publication in kept.publications {
+                    self.take(&publication, seen).await;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "could not read the orders that are kept"),
         }
     }
 
