@@ -114,6 +114,26 @@ fn what_finds_no_room_while_healing_is_read_anew() {
 }
 
 #[test]
+fn what_waits_from_a_past_that_is_lost_does_not_stop_the_stream_again() {
+    let mut stream = live(5);
+    let (_, Flow::Stopped(gap)) = take(&mut stream, &publications([7, 8])) else {
+        panic!("a gap goes unnoticed")
+    };
+    // A server that came back empty answers.
+    let top = Position { offset: 0, epoch: Epoch { id: 8, branch: 0 } };
+    let healed = stream.healed(gap, Recovery::Lost { top }).unwrap();
+    assert_eq!((healed.turn, healed.flow), (Turn::Lost, Flow::On));
+
+    // And when it comes while the answer is under way, the next answer is the last one.
+    let gap = stream.stop();
+    assert_eq!(take(&mut stream, &publications([9, 10])), (vec![], Flow::On));
+    let nothing = || Recovery::Whole { base: 0, top, publications: Vec::new() };
+    let healed = stream.healed(gap, nothing()).unwrap();
+    let Flow::Stopped(gap) = healed.flow else { panic!("it may be of a newer past") };
+    assert_eq!(stream.healed(gap, nothing()).unwrap().flow, Flow::On);
+}
+
+#[test]
 fn a_past_that_is_lost_is_told() {
     let mut stream = live(5);
     let gap = stream.stop();
