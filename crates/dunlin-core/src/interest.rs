@@ -226,6 +226,12 @@ impl Interest {
         }
     }
 
+    fn push_turn(&self, shards: &[ShardId], channel: &ChannelName, turn: Turn) {
+        for shard in shards {
+            self.inboxes[shard.place()].push_turn(channel, turn);
+        }
+    }
+
     /// Waits for the next gap that the broker has to be asked about. Cancel-safe.
     pub async fn next_gap(&self) -> (ChannelName, Gap) {
         self.heals.next().await
@@ -238,9 +244,7 @@ impl Interest {
         let Some(stream) = &mut entry.stream else { return };
         let Some(healed) = stream.healed(gap, recovery) else { return };
         if healed.turn != Turn::None {
-            for shard in &entry.shards {
-                self.inboxes[shard.place()].push_turn(channel, healed.turn);
-            }
+            self.push_turn(&entry.shards, channel, healed.turn);
         }
         self.push(&entry.shards, &healed.through);
         match healed.flow {
@@ -318,10 +322,13 @@ impl Interest {
     }
 
     /// The broker does not let us have `channel`: whoever waits is told, and the next wish asks
-    /// again.
+    /// again. Subscribers from before a loss would hear nothing any more, and are told too.
     pub fn refuse(&self, channel: &ChannelName) {
         let mut partition = self.partition(channel).lock();
         let Some(entry) = partition.entries.get_mut(channel) else { return };
+        if entry.stream.is_some() {
+            self.push_turn(&entry.shards, channel, Turn::Lost);
+        }
         if let Knowledge::Ordered(waiting) = mem::replace(&mut entry.knowledge, Knowledge::Nothing)
         {
             waiting.send_replace(Some(Err(BrokerLost)));

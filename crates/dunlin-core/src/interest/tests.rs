@@ -79,6 +79,20 @@ async fn a_refusal_tells_who_waits_and_the_next_wish_asks_again() {
 }
 
 #[test]
+fn subscribers_of_a_channel_that_is_refused_after_a_loss_are_told() {
+    let fixture = Fixture::new();
+    let minute = Duration::from_secs(60);
+    let retention = Retention { size: 10, ttl: minute, meta_ttl: minute };
+    let later = || Acknowledgement::Later;
+    let _ = fixture.interest.add(&channel(), ShardId::new(1), Some(retention), later);
+    fixture.interest.lose();
+    fixture.interest.refuse(&channel());
+    let mut turn = Vec::new();
+    fixture.inboxes[1].take(&mut turn);
+    assert!(matches!(&turn[..], [Notice::Turned(_, Turn::Lost)]), "{turn:?}");
+}
+
+#[test]
 fn a_batch_reaches_every_shard_that_wants_the_channel_and_no_other() {
     let fixture = Fixture::new();
     let _ = fixture.add(1);
