@@ -52,12 +52,12 @@ pub fn revoked() -> ChannelName {
 pub const ORDERS_KEPT: Retention =
     Retention { size: 1000, ttl: Duration::from_secs(60), meta_ttl: Duration::from_secs(60 * 60) };
 
-/// What is kept of what is [`revoked`].
-pub const REVOCATIONS_KEPT: Retention = Retention {
-    size: 10_000,
-    ttl: Duration::from_secs(7 * 24 * 60 * 60),
-    meta_ttl: Duration::from_secs(30 * 24 * 60 * 60),
-};
+/// What is kept of what is [`revoked`]: as many as can be in force at a time, for longer than tokens
+/// live.
+pub const REVOCATIONS_KEPT: Retention =
+    Retention { size: 100_000, ttl: TEN_YEARS, meta_ttl: TEN_YEARS };
+
+const TEN_YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// Largest message, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 2 << 20;

@@ -19,7 +19,7 @@ use dunlin_protocol::centrifuge;
 use tokio::time::Instant;
 
 use super::{
-    Connecting, Identity, Phase, Session, Side, Subscription,
+    Connecting, Identity, Phase, Session, Side, Subscription, TokenMark,
     commands::{Done, Refusal},
     entry::Wanted,
     subscribe::expiry,
@@ -102,8 +102,7 @@ impl Shard {
             client: client_id(),
             user: Arc::clone(&claims.user),
             info: claims.info.clone(),
-            token_id: claims.token_id.clone(),
-            issued_at: claims.issued_at,
+            token: TokenMark { id: claims.token_id.clone(), issued_at: claims.issued_at },
             expire_at: claims.expire_at,
         };
         Ok(())
@@ -185,6 +184,7 @@ impl Shard {
                 is_announced: options.join_leave,
                 is_present: options.presence,
                 info: subscriber.info.clone(),
+                token: None,
                 expire_at: None,
             },
         })

@@ -16,7 +16,7 @@ use dunlin_core::{
 };
 
 use super::{
-    Session, Side, Subscription,
+    Session, Side, Subscription, TokenMark,
     commands::{Refusal, channel_name},
     subscription::{Answer, Joining, State, overridden},
 };
@@ -86,6 +86,7 @@ impl Shard {
                 is_announced: options.join_leave,
                 is_present: options.presence,
                 info: entry.info,
+                token: entry.token,
                 expire_at: entry.expire_at,
             },
         })
@@ -116,6 +117,7 @@ impl Shard {
             proof: Proof::Token,
             overrides: claims.overrides,
             info: claims.info,
+            token: Some(Box::new(TokenMark { id: claims.token_id, issued_at: claims.issued_at })),
             expire_at: claims.expire_at,
         })
     }
@@ -141,12 +143,19 @@ struct Entry {
     proof: Proof,
     overrides: Overrides,
     info: Option<Bytes>,
+    token: Option<Box<TokenMark>>,
     expire_at: Option<u64>,
 }
 
 impl Default for Entry {
     fn default() -> Self {
-        Self { proof: Proof::Nothing, overrides: Overrides::default(), info: None, expire_at: None }
+        Self {
+            proof: Proof::Nothing,
+            overrides: Overrides::default(),
+            info: None,
+            token: None,
+            expire_at: None,
+        }
     }
 }
 

@@ -79,10 +79,16 @@ struct Identity {
     client: Arc<str>,
     user: Arc<str>,
     info: Option<Bytes>,
-    token_id: Option<Arc<str>>,
-    issued_at: Option<u64>,
+    token: TokenMark,
     /// When its token runs out, in unix seconds.
     expire_at: Option<u64>,
+}
+
+/// Which token a right came by: it ends when the token is revoked.
+#[derive(Clone, Debug, Default)]
+struct TokenMark {
+    id: Option<Arc<str>>,
+    issued_at: Option<u64>,
 }
 
 /// How a client is asked whether it is still there.
@@ -204,8 +210,7 @@ impl Identity {
             client: Arc::clone(&empty),
             user: empty,
             info: None,
-            token_id: None,
-            issued_at: None,
+            token: TokenMark::default(),
             expire_at: None,
         }
     }

@@ -17,6 +17,7 @@ use dunlin_core::{
 };
 use parking_lot::RwLock;
 
+use super::TokenMark;
 use crate::{config::ClientConfig, jwks::LiveKeyring};
 
 /// See the module's text. Shared by all shards.
@@ -76,7 +77,8 @@ impl Policy {
     pub(super) fn connection(&self, token: &str) -> Result<ConnectionClaims, TokenError> {
         let claims = self.connection_keys.current().verify_connection(token, unix_now());
         let claims = claims.inspect_err(|error| ask_for_keys(error, &self.connection_keys))?;
-        self.check_revoked(&claims.user, claims.token_id.as_deref(), claims.issued_at)?;
+        let (id, issued_at) = (claims.token_id.clone(), claims.issued_at);
+        self.check_revoked(&claims.user, &TokenMark { id, issued_at })?;
         Ok(claims)
     }
 
@@ -87,30 +89,21 @@ impl Policy {
     pub(super) fn subscription(&self, token: &str) -> Result<SubscriptionClaims, TokenError> {
         let claims = self.subscription_keys.current().verify_subscription(token, unix_now());
         let claims = claims.inspect_err(|error| ask_for_keys(error, &self.subscription_keys))?;
-        self.check_revoked(&claims.user, claims.token_id.as_deref(), claims.issued_at)?;
+        let (id, issued_at) = (claims.token_id.clone(), claims.issued_at);
+        self.check_revoked(&claims.user, &TokenMark { id, issued_at })?;
         Ok(claims)
     }
 
-    fn check_revoked(
-        &self,
-        user: &str,
-        token_id: Option<&str>,
-        issued_at: Option<u64>,
-    ) -> Result<(), TokenError> {
-        match self.is_revoked(user, token_id, issued_at) {
+    fn check_revoked(&self, user: &str, token: &TokenMark) -> Result<(), TokenError> {
+        match self.is_revoked(user, token) {
             true => Err(TokenError::Invalid("it was revoked")),
             false => Ok(()),
         }
     }
 
-    /// Whether a token does not count any more.
-    pub(super) fn is_revoked(
-        &self,
-        user: &str,
-        token_id: Option<&str>,
-        issued_at: Option<u64>,
-    ) -> bool {
-        self.revocations.read().is_revoked(user, token_id, issued_at)
+    /// Whether a user's token does not count any more.
+    pub(super) fn is_revoked(&self, user: &str, token: &TokenMark) -> bool {
+        self.revocations.read().is_revoked(user, token.id.as_deref(), token.issued_at)
     }
 
     /// The channel that is a user's own.

@@ -9,6 +9,7 @@ use dunlin_core::{
 };
 
 use super::{
+    TokenMark,
     commands::{Done, channel_name},
     subscribe::expiry,
 };
@@ -39,7 +40,7 @@ impl Shard {
             let identity = &mut session.borrow_mut().identity;
             identity.info = claims.info.or(identity.info.take());
             identity.expire_at = claims.expire_at;
-            (identity.token_id, identity.issued_at) = (claims.token_id, claims.issued_at);
+            identity.token = TokenMark { id: claims.token_id, issued_at: claims.issued_at };
             identity.client.clone()
         };
         self.set_wake(connection);
@@ -74,6 +75,8 @@ impl Shard {
         }
         if let Some(subscription) = borrowed.subscription_mut(&channel) {
             subscription.expire_at = claims.expire_at;
+            let token = TokenMark { id: claims.token_id, issued_at: claims.issued_at };
+            subscription.token = Some(Box::new(token));
             subscription.info = claims.info.or(subscription.info.take());
         }
         drop(borrowed);

@@ -109,19 +109,26 @@ impl Shard {
         }
     }
 
-    /// Ends every client whose token does not count any more.
+    /// Ends every client, and every subscription, whose token does not count any more.
     fn end_revoked(self: &Rc<Self>) {
         for connection in self.everyone() {
-            let is_revoked = connection.session().is_some_and(|session| {
-                let identity = &session.borrow().identity;
-                self.policy().is_revoked(
-                    &identity.user,
-                    identity.token_id.as_deref(),
-                    identity.issued_at,
-                )
-            });
+            let Some(session) = connection.session() else { continue };
+            let (is_revoked, channels) = {
+                let session = session.borrow();
+                let (user, policy) = (session.user(), self.policy());
+                let subscriptions = session.subscriptions().iter().filter(|subscription| {
+                    let token = subscription.token.as_ref();
+                    token.is_some_and(|token| policy.is_revoked(user, token))
+                });
+                let channels: Vec<_> = subscriptions.map(|s| s.channel.clone()).collect();
+                (policy.is_revoked(user, &session.identity.token), channels)
+            };
             if is_revoked {
                 self.end(&connection, Disconnect::InvalidToken);
+                continue;
+            }
+            for channel in channels {
+                self.unsubscribe(&connection, &channel, Unsubscribe::Server);
             }
         }
     }

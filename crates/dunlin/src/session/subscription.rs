@@ -15,6 +15,8 @@ use dunlin_core::{
     rights::Features,
 };
 
+use super::TokenMark;
+
 /// One channel of a session.
 pub(crate) struct Subscription {
     pub(crate) channel: ChannelName,
@@ -27,6 +29,8 @@ pub(crate) struct Subscription {
     pub(super) is_present: bool,
     /// What others see of the client in this channel only.
     pub(super) info: Option<Bytes>,
+    /// The token that it came by; none when it needed none.
+    pub(super) token: Option<Box<TokenMark>>,
     /// When its token runs out, in unix seconds.
     pub(super) expire_at: Option<u64>,
 }
