@@ -4,7 +4,9 @@
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Flock, KEY_SETTING, Node, NodeCommand, SECRET_SETTING, Session, wait_until};
+use crate::harness::{
+    Flock, KEY_SETTING, Node, NodeCommand, SECRET_SETTING, Session, token, wait_until,
+};
 
 const SETTINGS: [&str; 4] = [
     KEY_SETTING,
@@ -132,6 +134,21 @@ fn a_revoked_token_ends_its_connection_and_opens_no_other() {
         flock.nodes[0].result("invalidate_user_tokens", body);
         assert_eq!(gone.receive_close().0, 3500);
         assert!(stays.is_undisturbed());
+    });
+}
+
+#[test]
+fn a_revoked_token_ends_the_subscription_that_it_opened() {
+    Flock::each(&SETTINGS, |flock| {
+        let claims = json!({"sub": "42", "jti": "connects"});
+        let mut client = Session::connect_by(flock.node(1).address, &claims);
+        let right = token(&json!({"sub": "42", "channel": "$a", "jti": "subscribes"}));
+        let subscribe = json!({"subscribe": {"channel": "$a", "token": right}});
+        assert!(client.ask(&subscribe)["subscribe"].is_object());
+        flock.nodes[0].result("revoke_token", r#"{"uid":"subscribes"}"#);
+        let push = client.receive();
+        assert_eq!(push["push"]["unsubscribe"]["code"], 2000, "{push}");
+        assert_eq!(client.ask(&subscribe)["error"]["code"], 103);
     });
 }
 

@@ -5,14 +5,16 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use ring::hmac;
+use dunlin_core::auth::signing::{Hash, sign};
 use serde_json::{Value, json};
 
 use super::{Client, Message, Node, PATIENCE};
 
 /// The key of the tokens that [`token`] makes.
 const SECRET: &str = "secret";
+
+/// Lets clients in whose token [`token`] made.
+pub(crate) const SECRET_SETTING: &str = "client.token.hmac_secret_key=secret";
 
 /// One connection. What comes while a reply is awaited is kept for [`CentrifugeClient::next`].
 pub(crate) struct CentrifugeClient {
@@ -189,11 +191,7 @@ fn lines(text: &str) -> Vec<Value> {
 
 /// A token with these claims, signed with [`SECRET`].
 pub(crate) fn token(claims: &Value) -> String {
-    let part = |json: String| BASE64_URL_SAFE_NO_PAD.encode(json);
-    let signed = format!("{}.{}", part(r#"{"alg":"HS256"}"#.to_owned()), part(claims.to_string()));
-    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
-    let signature = hmac::sign(&key, signed.as_bytes());
-    format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature.as_ref()))
+    sign(&claims.to_string(), Hash::Sha256, SECRET)
 }
 
 /// The unix time in seconds, `ahead` from now.

@@ -20,7 +20,7 @@ use std::{
 pub(crate) use self::{
     api::{KEY, KEY_SETTING},
     browser::{Browser, Page},
-    centrifuge::{A_LITTLE, CentrifugeClient, token, unix_time},
+    centrifuge::{A_LITTLE, CentrifugeClient, SECRET_SETTING, token, unix_time},
     client::{Client, Message, Opcode, frame},
     flock::Flock,
     http::{
@@ -30,7 +30,7 @@ pub(crate) use self::{
     load::{Listener, check, publish},
     node::{Node, NodeCommand},
     redis::Redis,
-    session::{SECRET_SETTING, Session},
+    session::Session,
 };
 
 /// Longer than anything takes on a machine that is busy with other things too.

@@ -2,21 +2,9 @@
 
 use std::net::SocketAddr;
 
-use dunlin_core::auth::signing::{Hash, sign};
 use serde_json::{Value, json};
 
-use super::{Client, Message};
-
-/// The secret of the nodes that are started with [`SECRET_SETTING`].
-const SECRET: &str = "s3cret";
-
-/// Lets clients in whose token [`token`] made.
-pub(crate) const SECRET_SETTING: &str = "client.token.hmac_secret_key=s3cret";
-
-/// A connection token.
-pub(crate) fn token(claims: &Value) -> String {
-    sign(&claims.to_string(), Hash::Sha256, SECRET)
-}
+use super::{Client, Message, token};
 
 /// A connected client.
 pub(crate) struct Session {
