@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Instant};
 
 use crate::{
-    broker::{BrokerStatus, History, HistoryQuery, Publish, Recovery, ReplyTo, SharedBroker},
+    broker::{BrokerStatus, History, HistoryQuery, Publish, Recovery, ReplyTo, Room, SharedBroker},
     channel::ChannelName,
     error::{BrokerLost, HistoryError},
     ids::{ConnectionId, ShardId},
@@ -158,13 +158,13 @@ impl Node {
     /// Publishes; the broker returns it to every subscriber's node, this one too. Await
     /// [`Node::publish_room`] first.
     pub fn publish(&self, publish: Publish, reply: ReplyTo) {
-        self.broker.publish(publish, reply);
+        self.broker.publish(&mut vec![(publish, reply)]);
     }
 
-    /// Publishes what a connection sent together, in its order, and leaves the vector empty. Await
+    /// Publishes what came together, in its order, and leaves the vector empty. Await
     /// [`Node::publish_room`] first.
-    pub fn publish_all(&self, publishes: &mut Vec<Publish>, publisher: ConnectionId) {
-        self.broker.publish_all(publishes, publisher);
+    pub fn publish_all(&self, publishes: &mut Vec<(Publish, ReplyTo)>) {
+        self.broker.publish(publishes);
     }
 
     /// Forgets what this node remembers of a channel whose history was removed.
@@ -172,14 +172,9 @@ impl Node {
         self.interest.forget(channel);
     }
 
-    /// Whether a publisher may go on now.
-    pub fn has_publish_room(&self) -> bool {
-        self.broker.has_room()
-    }
-
-    /// Waits until a publisher may go on. Cancel-safe.
-    pub async fn publish_room(&self) {
-        self.broker.room().await;
+    /// What a publisher has to wait for before it goes on; none = nothing. Cancel-safe.
+    pub fn publish_room(&self) -> Option<Room<'_>> {
+        self.broker.room()
     }
 
     /// Whether the broker can carry publications now.

@@ -1,13 +1,12 @@
 //! The broker over Redis: three links to one server, and the [`Broker`] contract over them.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use dunlin_core::{
-    broker::{Broker, BrokerStatus, History, HistoryQuery, Publish, Recovery, ReplyTo},
+    broker::{Broker, BrokerStatus, History, HistoryQuery, Publish, Recovery, ReplyTo, Room},
     channel::ChannelName,
     error::{BrokerLost, HistoryError},
-    ids::ConnectionId,
     interest::{Acknowledgement, Interest},
     namespace::Retention,
     position::Position,
@@ -204,21 +203,12 @@ impl Broker for RedisBroker {
         self.orders.push(Verb::Unsubscribe, channel.clone());
     }
 
-    fn publish(&self, publish: Publish, reply: ReplyTo) {
-        self.queue.push([(publish, reply)]);
+    fn publish(&self, publishes: &mut Vec<(Publish, ReplyTo)>) {
+        self.queue.push(publishes.drain(..));
     }
 
-    fn publish_all(&self, publishes: &mut Vec<Publish>, publisher: ConnectionId) {
-        let all = publishes.drain(..);
-        self.queue.push(all.map(|publish| (publish, ReplyTo::Connection(publisher))));
-    }
-
-    fn has_room(&self) -> bool {
-        self.queue.has_room()
-    }
-
-    fn room(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        Box::pin(self.queue.room())
+    fn room(&self) -> Option<Room<'_>> {
+        (!self.queue.has_room()).then(|| Box::pin(self.queue.room()) as Room<'_>)
     }
 
     fn status(&self) -> BrokerStatus {

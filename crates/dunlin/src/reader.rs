@@ -4,7 +4,11 @@
 use std::{io::ErrorKind, rc::Rc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use dunlin_core::{broker::Publish, error::Disconnect, limits::TokenBucket};
+use dunlin_core::{
+    broker::{Publish, ReplyTo},
+    error::Disconnect,
+    limits::TokenBucket,
+};
 use dunlin_protocol::plain;
 use dunlin_ws::{CloseCode, Compression, Decoder, Event, ProtocolError};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -44,9 +48,9 @@ pub(crate) async fn run(shard: Rc<Shard>, connection: Rc<Connection>, mut early:
         } else if connection.readable().await.is_err() {
             return;
         }
-        if !shard.node().has_publish_room() {
+        if let Some(room) = shard.node().publish_room() {
             connection.hold(true);
-            shard.node().publish_room().await;
+            room.await;
             connection.hold(false);
         }
         match reader.read(shard, connection) {
@@ -176,23 +180,15 @@ impl Reader {
         connection: &Rc<Connection>,
         bytes: &mut [u8],
     ) -> Result<usize, End> {
-        let mut publishes = shard.publishes();
-        // What a reader that panicked left is nobody's.
-        publishes.clear();
-        let outcome = self.decode_into(&mut publishes, shard, connection, bytes);
-        let messages = publishes.len();
-        if messages > 0 {
-            shard.tally().published(messages);
-            shard.node().publish_all(&mut publishes, connection.id());
-        }
+        let outcome = self.decode_each(shard, connection, bytes);
+        let messages = shard.publish_gathered();
         // What was answered at once leaves before the next read, in one message.
         shard.flush_replies();
         outcome.map(|count| messages + count)
     }
 
-    fn decode_into(
+    fn decode_each(
         &mut self,
-        publishes: &mut Vec<Publish>,
         shard: &Rc<Shard>,
         connection: &Rc<Connection>,
         mut bytes: &mut [u8],
@@ -211,11 +207,9 @@ impl Reader {
                     }
                     Client::Plain(listener) => {
                         let publication = plain::publication(listener.channel(), kind, payload);
-                        publishes.push(Publish {
-                            publication,
-                            retention: listener.options().retention(),
-                            terms: None,
-                        });
+                        let retention = listener.options().retention();
+                        let publish = Publish { publication, retention, terms: None };
+                        shard.gather(publish, ReplyTo::Connection(connection.id()));
                     }
                     Client::Centrifuge(_) => {
                         shard.take_message(connection, payload).map_err(end)?;

@@ -94,7 +94,7 @@ impl Flock {
                     let data = Bytes::from(format!("{publisher} {sequence}"));
                     let (reply, outcome) = oneshot::channel();
                     let publication = Publication::new(channel.clone(), Kind::Text, data);
-                    broker.publish(publication.into(), ReplyTo::Caller(reply));
+                    broker.publish(&mut vec![(publication.into(), ReplyTo::Caller(reply))]);
                     if sequence % 50 == 49 {
                         outcome.await.expect("every publish is answered").expect("it happens");
                     }
@@ -119,13 +119,15 @@ impl Flock {
         let (left, right) = (name("together-left"), name("together-right"));
         self.join(&left, 0).await;
         self.join(&right, 1).await;
+        let publisher = ConnectionId { shard: ShardId::new(0), slot: 0, generation: 0 };
         let publication = |number: usize| {
             let channel = if number % 5 < 3 { &left } else { &right };
-            Publication::new(channel.clone(), Kind::Text, Bytes::from(number.to_string())).into()
+            let data = Bytes::from(number.to_string());
+            let publication = Publication::new(channel.clone(), Kind::Text, data);
+            (publication.into(), ReplyTo::Connection(publisher))
         };
         let mut publications: Vec<_> = (0..500).map(publication).collect();
-        let publisher = ConnectionId { shard: ShardId::new(0), slot: 0, generation: 0 };
-        self.broker.publish_all(&mut publications, publisher);
+        self.broker.publish(&mut publications);
         assert!(publications.is_empty());
         for (shard, count) in [(0, 300), (1, 200)] {
             let received = self.receive(shard, count).await;
@@ -162,7 +164,7 @@ impl Flock {
 
     async fn ask_to_publish(&self, publish: Publish) -> PublishOutcome {
         let (reply, outcome) = oneshot::channel();
-        self.broker.publish(publish, ReplyTo::Caller(reply));
+        self.broker.publish(&mut vec![(publish, ReplyTo::Caller(reply))]);
         outcome.await.expect("every publish is answered")
     }
 

@@ -4,9 +4,7 @@ mod stream;
 
 use std::{
     collections::HashMap,
-    future::Future,
     hash::{BuildHasher, RandomState},
-    pin::Pin,
     slice,
     sync::Arc,
     time::Instant,
@@ -18,10 +16,9 @@ use smallvec::SmallVec;
 
 use self::stream::{Answers, Stream};
 use crate::{
-    broker::{Broker, BrokerStatus, History, HistoryQuery, Publish, Recovery, ReplyTo},
+    broker::{Broker, BrokerStatus, History, HistoryQuery, Publish, Recovery, ReplyTo, Room},
     channel::ChannelName,
     error::{BrokerLost, HistoryError, PublishOutcome},
-    ids::ConnectionId,
     interest::{Acknowledgement, Interest},
     namespace::Retention,
     position::Position,
@@ -58,12 +55,9 @@ impl MemoryBroker {
         Self { interest, partitions, hasher: RandomState::new() }
     }
 
+    /// Publishes what is kept, or happens only on terms.
     fn publish_one(&self, publish: Publish) -> PublishOutcome {
         let Publish { publication, retention, terms } = publish;
-        if retention.is_none() && terms.is_none() {
-            self.deliver(&Arc::new(publication));
-            return Ok(None);
-        }
         let terms = terms.unwrap_or_default();
         let channel = publication.channel().clone();
         let now = Instant::now();
@@ -136,6 +130,29 @@ impl Partition {
     }
 }
 
+/// Publications of one channel that follow each other and are not kept.
+#[derive(Default)]
+struct Run {
+    publications: SmallVec<[Arc<Publication>; 8]>,
+    replies: SmallVec<[ReplyTo; 8]>,
+}
+
+impl Run {
+    fn takes(&self, channel: &ChannelName) -> bool {
+        self.publications.first().is_none_or(|first| first.channel() == channel)
+    }
+
+    fn deliver(&mut self, interest: &Interest) {
+        if let Some(first) = self.publications.first() {
+            interest.deliver(first.channel(), &self.publications);
+        }
+        self.publications.clear();
+        for reply in self.replies.drain(..) {
+            reply.answer(interest, Ok(None));
+        }
+    }
+}
+
 #[async_trait]
 impl Broker for MemoryBroker {
     fn subscribe(&self, _channel: &ChannelName) -> Acknowledgement {
@@ -144,30 +161,25 @@ impl Broker for MemoryBroker {
 
     fn unsubscribe(&self, _channel: &ChannelName) {}
 
-    fn publish(&self, publish: Publish, reply: ReplyTo) {
-        reply.answer(&self.interest, self.publish_one(publish));
-    }
-
-    fn publish_all(&self, publishes: &mut Vec<Publish>, publisher: ConnectionId) {
-        if publishes.iter().any(|publish| publish.retention.is_some() || publish.terms.is_some()) {
-            for publish in publishes.drain(..) {
-                ReplyTo::Connection(publisher).answer(&self.interest, self.publish_one(publish));
+    fn publish(&self, publishes: &mut Vec<(Publish, ReplyTo)>) {
+        let mut run = Run::default();
+        for (publish, reply) in publishes.drain(..) {
+            let is_kept = publish.retention.is_some() || publish.terms.is_some();
+            if is_kept || !run.takes(publish.publication.channel()) {
+                run.deliver(&self.interest);
             }
-            return;
+            if is_kept {
+                reply.answer(&self.interest, self.publish_one(publish));
+            } else {
+                run.publications.push(Arc::new(publish.publication));
+                run.replies.push(reply);
+            }
         }
-        let all = publishes.drain(..).map(|publish| Arc::new(publish.publication));
-        let batch: SmallVec<[_; 8]> = all.collect();
-        for run in batch.chunk_by(|left, right| left.channel() == right.channel()) {
-            self.interest.deliver(run[0].channel(), run);
-        }
+        run.deliver(&self.interest);
     }
 
-    fn has_room(&self) -> bool {
-        self.interest.has_room()
-    }
-
-    fn room(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        Box::pin(self.interest.room())
+    fn room(&self) -> Option<Room<'_>> {
+        (!self.interest.has_room()).then(|| Box::pin(self.interest.room()) as Room<'_>)
     }
 
     fn status(&self) -> BrokerStatus {

@@ -57,20 +57,12 @@ pub trait Broker: Send + Sync {
     /// Ends delivery of `channel` to this node. Idempotent, never answered.
     fn unsubscribe(&self, channel: &ChannelName);
 
-    /// Publishes; `reply` learns the outcome. Await [`Broker::room`] first when
-    /// [`Broker::has_room`] says no.
-    fn publish(&self, publish: Publish, reply: ReplyTo);
+    /// Publishes all of them in their order and leaves the vector empty; each reply learns its
+    /// outcome. What is brought together stays together on its way. Await [`Broker::room`] first.
+    fn publish(&self, publishes: &mut Vec<(Publish, ReplyTo)>);
 
-    /// Publishes all of them in their order and leaves the vector empty; `publisher` learns of
-    /// those that failed. What a client sent together stays together on its way.
-    fn publish_all(&self, publishes: &mut Vec<Publish>, publisher: ConnectionId);
-
-    /// Whether more may be published now without piling up.
-    fn has_room(&self) -> bool;
-
-    /// Waits until more may be published. Cancel-safe; allocates, so ask [`Broker::has_room`]
-    /// first.
-    fn room(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+    /// What to wait for before more is published, lest it pile up; none = nothing. Cancel-safe.
+    fn room(&self) -> Option<Room<'_>>;
 
     /// Whether the broker can carry publications now; cheap.
     fn status(&self) -> BrokerStatus;
@@ -106,6 +98,9 @@ pub trait Broker: Send + Sync {
     /// [`BrokerLost`] when it may not have happened.
     async fn remove_history(&self, channel: &ChannelName) -> Result<(), BrokerLost>;
 }
+
+/// Resolves when more may be published.
+pub type Room<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// A publication on its way to the broker.
 #[derive(Debug)]

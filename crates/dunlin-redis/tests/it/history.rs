@@ -30,7 +30,7 @@ fn durable_server() -> RedisServer {
 
 fn publish(node: &Node, publish: Publish) -> Outcome {
     let (reply, outcome) = oneshot::channel();
-    node.broker.publish(publish, ReplyTo::Caller(reply));
+    node.broker.publish(&mut vec![(publish, ReplyTo::Caller(reply))]);
     outcome
 }
 

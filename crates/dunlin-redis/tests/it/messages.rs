@@ -7,6 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use dunlin_core::{
+    broker::ReplyTo,
     broker::{Broker, conformance},
     error::PublishError,
     ids::{ConnectionId, ShardId},
@@ -94,11 +95,14 @@ async fn a_connection_whose_publish_nobody_got_is_told() {
     let server = RedisServer::start();
     let node = Node::start(&server).await;
     let publisher = ConnectionId { shard: ShardId::new(0), slot: 7, generation: 7 };
-    let publication =
-        |channel| Publication::new(name(channel), Kind::Text, Bytes::from_static(b"hi")).into();
+    let publication = |channel| {
+        let hi = Bytes::from_static(b"hi");
+        let publication = Publication::new(name(channel), Kind::Text, hi);
+        (publication.into(), ReplyTo::Connection(publisher))
+    };
     node.join("heard").await;
     let mut publications = vec![publication("heard"), publication("unheard")];
-    node.broker.publish_all(&mut publications, publisher);
+    node.broker.publish(&mut publications);
     let mut notices = Vec::new();
     while notices.len() < 2 {
         node.inbox.filled().await;
@@ -144,8 +148,8 @@ async fn all_nodes_see_one_order_and_each_publisher_its_own() {
     let publish = async |publisher: usize| {
         for sequence in 0..EACH {
             let text = format!("{publisher} {sequence}");
-            if !nodes[publisher].broker.has_room() {
-                nodes[publisher].broker.room().await;
+            if let Some(room) = nodes[publisher].broker.room() {
+                room.await;
             }
             drop(nodes[publisher].publish("order", Kind::Text, text.as_bytes()));
         }

@@ -64,7 +64,7 @@ impl Node {
     pub(crate) fn publish(&self, channel: &str, kind: Kind, data: &[u8]) -> Outcome {
         let (reply, outcome) = oneshot::channel();
         let publication = Publication::new(name(channel), kind, Bytes::copy_from_slice(data));
-        self.broker.publish(publication.into(), ReplyTo::Caller(reply));
+        self.broker.publish(&mut vec![(publication.into(), ReplyTo::Caller(reply))]);
         outcome
     }
 

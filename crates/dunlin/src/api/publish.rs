@@ -99,7 +99,9 @@ impl Api {
         let publication = Publication::new(channel, post.kind, post.data.clone())
             .with_details(post.details.clone());
         let publish = Publish { publication, retention, terms: post.terms.clone() };
-        self.node.publish_room().await;
+        if let Some(room) = self.node.publish_room() {
+            room.await;
+        }
         let (reply, answered) = oneshot::channel();
         self.node.publish(publish, ReplyTo::Caller(reply));
         Ok(answered)

@@ -154,7 +154,9 @@ impl Control {
         let text = Bytes::from(message.to_text());
         let publication = Publication::new(channel, Kind::Text, text);
         let publish = Publish { publication, retention, terms: None };
-        self.parts.node.publish_room().await;
+        if let Some(room) = self.parts.node.publish_room() {
+            room.await;
+        }
         self.parts.node.publish(publish, reply);
     }
 }

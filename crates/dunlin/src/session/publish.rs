@@ -43,8 +43,7 @@ impl Shard {
         let kind = if str::from_utf8(&data).is_ok() { Kind::Text } else { Kind::Binary };
         let publication = Publication::new(channel, kind, data).with_details(details);
         let publish = Publish { publication, retention: options.retention(), terms: None };
-        self.tally().published(1);
-        self.node().publish(publish, ReplyTo::Command(connection.id(), id));
+        self.gather(publish, ReplyTo::Command(connection.id(), id));
         Ok(())
     }
 
@@ -60,6 +59,8 @@ impl Shard {
     pub(super) fn announce(&self, channel: &ChannelName, kind: Kind, info: ClientInfo) {
         let details = Details { info: Some(info), ..Details::default() };
         let publication = Publication::new(channel.clone(), kind, Bytes::new());
+        // In order behind what the client published just before.
+        self.publish_gathered();
         self.node().publish(publication.with_details(details).into(), ReplyTo::Nobody);
     }
 }

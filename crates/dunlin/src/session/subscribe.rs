@@ -192,9 +192,11 @@ impl Shard {
     ) {
         for command in waiting {
             if let Err(why) = self.take_command(connection, command) {
+                self.publish_gathered();
                 return self.end(connection, why);
             }
         }
+        self.publish_gathered();
     }
 
     /// A subscription could not be made.

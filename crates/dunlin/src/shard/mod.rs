@@ -21,7 +21,7 @@ use std::{
 
 use bytes::Bytes;
 use dunlin_core::{
-    broker::Publish,
+    broker::{Publish, ReplyTo},
     channel::ChannelName,
     error::{BrokerLost, Disconnect},
     hub::{Company, Hub, Manner},
@@ -89,7 +89,7 @@ pub(crate) struct Shard {
     talkative: RefCell<Vec<Rc<Connection>>>,
     read_buffer: RefCell<Box<[u8]>>,
     decoding: RefCell<dunlin_ws::Context>,
-    publishes: RefCell<Vec<Publish>>,
+    publishes: RefCell<Vec<(Publish, ReplyTo)>>,
     encoder: Encoder,
     tally: Tally,
     /// Whether the node closes its connections: there are no more seats, and who has one already is
@@ -194,9 +194,21 @@ impl Shard {
         self.decoding.borrow_mut()
     }
 
-    /// Where a reader gathers what one read publishes; empty before and after.
-    pub(crate) fn publishes(&self) -> RefMut<'_, Vec<Publish>> {
-        self.publishes.borrow_mut()
+    /// Gathers a publish; what came together is published together, by
+    /// [`Shard::publish_gathered`].
+    pub(crate) fn gather(&self, publish: Publish, reply: ReplyTo) {
+        self.publishes.borrow_mut().push((publish, reply));
+    }
+
+    /// Publishes what has been gathered; says how many that are.
+    pub(crate) fn publish_gathered(&self) -> usize {
+        let mut publishes = self.publishes.borrow_mut();
+        let count = publishes.len();
+        if count > 0 {
+            self.tally.published(count);
+            self.parts.node.publish_all(&mut publishes);
+        }
+        count
     }
 
     /// Milliseconds since the shard began; wraps after seven weeks, which a token bucket survives.

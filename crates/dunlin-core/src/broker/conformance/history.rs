@@ -283,7 +283,7 @@ impl Flock {
             let publication = publication(&channel, &number.to_string());
             let (reply, outcome) = oneshot::channel();
             let publish = Publish { publication, retention, terms: None };
-            self.broker.publish(publish, ReplyTo::Caller(reply));
+            self.broker.publish(&mut vec![(publish, ReplyTo::Caller(reply))]);
             outcomes.push(outcome);
         }
         for outcome in outcomes {
