@@ -11,7 +11,11 @@ use dunlin_core::{
 };
 use dunlin_protocol::centrifuge;
 
-use super::{PENDING_MAX, Phase, Pings, WAITING_MAX, subscription::State};
+use super::{
+    PENDING_MAX, Phase, Pings,
+    subscription::State,
+    waiting::{self, Waiting},
+};
 use crate::{connection::Connection, shard::Shard};
 
 /// What became of a command: done, or under way; or an error for the client; or its end.
@@ -63,13 +67,16 @@ impl Shard {
         connection: &Rc<Connection>,
         command: Command,
     ) -> Result<(), Disconnect> {
-        if let Some(command) = self.wait(connection, command)? {
-            let id = command.id;
-            match self.obey_command(connection, command) {
-                Ok(()) => {}
-                Err(Refusal::Error(error)) => self.reply(connection, id, Err(error)),
-                Err(Refusal::Disconnect(why)) => return Err(why),
-            }
+        let id = command.id;
+        let done = match self.wait(connection, command) {
+            Ok(None) => Ok(()),
+            Ok(Some(command)) => self.obey_command(connection, command),
+            Err(refusal) => Err(refusal),
+        };
+        match done {
+            Ok(()) => {}
+            Err(Refusal::Error(error)) => self.reply(connection, id, Err(error)),
+            Err(Refusal::Disconnect(why)) => return Err(why),
         }
         Ok(())
     }
@@ -79,7 +86,7 @@ impl Shard {
         &self,
         connection: &Rc<Connection>,
         command: Command,
-    ) -> Result<Option<Command>, Disconnect> {
+    ) -> Result<Option<Command>, Refusal> {
         let Some(session) = connection.session() else { return Ok(None) };
         // Who is told that it ends is nobody any more, and nothing that it sends counts.
         if connection.ending().is_some() {
@@ -89,24 +96,31 @@ impl Shard {
         let is_connect = matches!(command.request, Request::Connect(_));
         let needs_id = !matches!(command.request, Request::Send(_) | Request::Pong);
         if needs_id && command.id == 0 {
-            return Err(Disconnect::BadRequest);
+            return Err(Disconnect::BadRequest.into());
         }
-        let waiting = match &mut session.phase {
-            Phase::Fresh(_) if is_connect => return Ok(Some(command)),
-            Phase::Connecting(connecting) if !is_connect => &mut connecting.waiting,
+        let must_wait = match session.phase {
+            Phase::Fresh(_) if is_connect => false,
+            Phase::Connecting(_) if !is_connect => true,
             Phase::Connected if !is_connect => {
-                match joining(&mut session.subscriptions, &command.request) {
-                    Some(waiting) => waiting,
-                    None => return Ok(Some(command)),
-                }
+                joining(&mut session.subscriptions, &command.request).is_some()
             }
             // Not the first one first, or the first one twice, or after it was refused.
-            _ => return Err(Disconnect::BadRequest),
+            _ => return Err(Disconnect::BadRequest.into()),
         };
-        if waiting.len() == WAITING_MAX {
-            return Err(Disconnect::BadRequest);
+        if !must_wait {
+            return Ok(Some(command));
         }
-        waiting.push(command);
+        let before = session.waiting_bytes();
+        if before > 0 && before + waiting::weight(&command) > waiting::BYTES_MAX {
+            return Err(ClientError::TooManyRequests.into());
+        }
+        let waiting = match &mut session.phase {
+            Phase::Connecting(connecting) => Some(&mut connecting.waiting),
+            _ => joining(&mut session.subscriptions, &command.request),
+        };
+        if let Some(waiting) = waiting {
+            waiting.push(command);
+        }
         Ok(None)
     }
 
@@ -180,7 +194,7 @@ impl Shard {
 fn joining<'a>(
     subscriptions: &'a mut [super::Subscription],
     request: &Request,
-) -> Option<&'a mut Vec<Command>> {
+) -> Option<&'a mut Waiting> {
     let channel = match request {
         Request::Unsubscribe(channel)
         | Request::Publish { channel, .. }

@@ -24,6 +24,7 @@ use super::{
     entry::Wanted,
     subscribe::expiry,
     subscription::{Answer, Joining, State, overridden},
+    waiting::Waiting,
 };
 use crate::{
     connection::{Connection, Written},
@@ -57,7 +58,7 @@ impl Shard {
         let Some(session) = connection.session() else { return Ok(()) };
         session.borrow_mut().phase = Phase::Connecting(Box::new(Connecting {
             id,
-            waiting: Vec::new(),
+            waiting: Waiting::default(),
             outstanding: wanted.len(),
             subscribed: Vec::with_capacity(wanted.len()),
         }));

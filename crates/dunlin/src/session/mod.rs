@@ -15,18 +15,19 @@ mod server_side;
 mod subscribe;
 mod subscription;
 mod unsubscribe;
+mod waiting;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use dunlin_core::{
     channel::ChannelName,
-    command::Command,
     publication::{ClientInfo, Encoding},
     rights::{Asker, Membership},
 };
 use tokio::time::Instant;
 
+use self::waiting::Waiting;
 pub(crate) use self::{
     policy::Policy,
     subscription::{Side, Subscription},
@@ -65,7 +66,7 @@ struct Connecting {
     /// The command's number.
     id: u32,
     /// What the client sent meanwhile.
-    waiting: Vec<Command>,
+    waiting: Waiting,
     /// Server-side subscriptions to come.
     outstanding: usize,
     /// ... and those that stand, with the notice to others that is due.
@@ -99,9 +100,6 @@ enum Pings {
     /// By messages of the protocol, of which so many are unanswered.
     Messages(u8),
 }
-
-/// Commands that may wait for one that came before them.
-const WAITING_MAX: usize = 1024;
 
 /// Answers that may be under way at once.
 const PENDING_MAX: u16 = 256;
@@ -175,6 +173,16 @@ impl Session {
         let is_it = |subscription: &Subscription| subscription.channel == *channel;
         let place = self.subscriptions.iter().position(is_it)?;
         Some(self.subscriptions.swap_remove(place))
+    }
+
+    /// What the commands weigh that wait for one before them.
+    fn waiting_bytes(&self) -> usize {
+        let joining = self.subscriptions.iter().map(Subscription::waiting_bytes);
+        let connecting = match &self.phase {
+            Phase::Connecting(connecting) => connecting.waiting.bytes(),
+            _ => 0,
+        };
+        connecting + joining.sum::<usize>()
     }
 
     fn asker(&self, policy: &Policy) -> Asker<'_> {

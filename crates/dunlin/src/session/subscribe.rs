@@ -27,6 +27,7 @@ use super::{
     entry::Wanted,
     policy::unix_now,
     subscription::{Answer, Joining, State},
+    waiting::Waiting,
 };
 use crate::{connection::Connection, shard::Shard};
 
@@ -185,11 +186,7 @@ impl Shard {
     }
 
     /// Does what waited for a subscription. A client that is to be closed is closed.
-    pub(super) fn take_waiting(
-        self: &Rc<Self>,
-        connection: &Rc<Connection>,
-        waiting: Vec<command::Command>,
-    ) {
+    pub(super) fn take_waiting(self: &Rc<Self>, connection: &Rc<Connection>, waiting: Waiting) {
         for command in waiting {
             if let Err(why) = self.take_command(connection, command) {
                 self.publish_gathered();

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use dunlin_core::{
     auth::claims::Overrides,
     channel::ChannelName,
-    command::Command,
     event::Unsubscribe,
     filter::TagsFilter,
     hub::{Manner, SubscriptionId},
@@ -15,7 +14,7 @@ use dunlin_core::{
     rights::Features,
 };
 
-use super::TokenMark;
+use super::{TokenMark, waiting::Waiting};
 
 /// One channel of a session.
 pub(crate) struct Subscription {
@@ -33,6 +32,16 @@ pub(crate) struct Subscription {
     pub(super) token: Option<Box<TokenMark>>,
     /// When its token runs out, in unix seconds.
     pub(super) expire_at: Option<u64>,
+}
+
+impl Subscription {
+    /// What the commands weigh that wait until it stands.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        match &self.state {
+            State::Joining(joining) => joining.waiting.bytes(),
+            State::Standing(_) => 0,
+        }
+    }
 }
 
 /// Who asked for a subscription, and so who can be told when it ends.
@@ -65,7 +74,7 @@ pub(super) struct Joining {
     /// Why it ends as soon as it stands, if somebody wanted that meanwhile.
     pub(super) ended: Option<Unsubscribe>,
     /// What the client sent meanwhile that concerns the channel.
-    pub(super) waiting: Vec<Command>,
+    pub(super) waiting: Waiting,
 }
 
 /// Who wants to know that a subscription stands.
@@ -90,7 +99,7 @@ impl Joining {
             filter: None,
             data: None,
             ended: None,
-            waiting: Vec::new(),
+            waiting: Waiting::default(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The Centrifuge dialect on the wire: commands written by hand, against real nodes.
 
+mod bounds;
 mod churn;
 mod codes;
 mod delta;
