@@ -53,6 +53,14 @@ impl Shard {
         written
     }
 
+    /// Forgets what was held back: what should have come before it does not come.
+    pub(crate) fn forget_held_back(&self, connection: &Connection) {
+        if connection.is_held_back.get() {
+            let held_back = connection.backlog.borrow_mut().take();
+            self.tally().dropped(held_back.bytes());
+        }
+    }
+
     fn write_later(
         self: &Rc<Self>,
         connection: &Rc<Connection>,

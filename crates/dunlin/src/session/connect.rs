@@ -249,6 +249,7 @@ impl Shard {
             _ => return,
         };
         self.end_subscriptions(connection);
+        self.forget_held_back(connection);
         self.refuse_connect_command(connection, id, error);
     }
 

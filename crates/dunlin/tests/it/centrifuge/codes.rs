@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::{command, node};
 use crate::harness::{
-    CentrifugeClient, Message, Node, Opcode, frame, token, unix_time, wait_until,
+    CentrifugeClient, Client, Message, Node, Opcode, connect, frame, token, unix_time,
+    upgrade_request, wait_until,
 };
 
 /// Sends a message on a fresh connection; it closes with 3501.
@@ -221,6 +222,23 @@ fn clients_may_want_to_be_asked_by_frames() {
     }
     client.send("{}");
     client.expect_close(3501);
+}
+
+#[test]
+fn clients_name_the_protocol_or_do_not() {
+    let node = node(&[]);
+    for (offered, taken) in [
+        ("", None),
+        ("centrifuge-json", Some("centrifuge-json")),
+        ("chat, centrifuge-protobuf", Some("centrifuge-protobuf")),
+        ("chat", None),
+    ] {
+        let request = upgrade_request("/connection/websocket");
+        let offer = format!("Sec-WebSocket-Protocol: {offered}\r\n\r\n");
+        let request = request.strip_suffix("\r\n").unwrap().to_owned() + &offer;
+        let (_, response) = Client::upgrade(connect(node.address).unwrap(), &request).unwrap();
+        assert_eq!(response.header("sec-websocket-protocol"), taken, "{offered:?}");
+    }
 }
 
 #[test]

@@ -101,6 +101,34 @@ fn an_expired_subscription_ends_after_a_grace_whatever_its_client_does() {
 }
 
 #[test]
+fn a_subscription_of_the_application_ends_with_its_client() {
+    let node = node(&["client.expired_sub_close_delay=0s"]);
+    let mut client = CentrifugeClient::connect(&node, "42");
+    let body = json!({"user": "42", "channel": "closed:c", "expire_at": unix_time(2)});
+    node.result("subscribe", &body.to_string());
+    assert_eq!(client.push()["subscribe"], json!({}));
+    client.expect_close(3006);
+}
+
+#[test]
+fn the_application_says_how_long_a_client_may_stay() {
+    let node = node(&["client.expired_close_delay=0s"]);
+    let mut stays = enter_until(&node, unix_time(3));
+    let mut goes = CentrifugeClient::connect(&node, "43");
+    let refresh = |user: &str, more: Value| {
+        let mut body = json!({"user": user});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        node.result("refresh", &body.to_string());
+    };
+    refresh("42", json!({"expire_at": unix_time(3600)}));
+    refresh("43", json!({"expire_at": unix_time(4)}));
+    goes.expect_close(3005);
+    stays.expect_nothing();
+    refresh("42", json!({"expired": true}));
+    stays.expect_close(3005);
+}
+
+#[test]
 fn a_subscription_goes_on_by_a_new_token() {
     let node = node(&["client.expired_sub_close_delay=0s"]);
     let mut client = CentrifugeClient::connect(&node, "42");

@@ -10,7 +10,9 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{each, node};
-use crate::harness::{CentrifugeClient, Node, token};
+use crate::harness::{
+    CentrifugeClient, Client, Node, Opcode, connect as connect_to, frame, token, upgrade_request,
+};
 
 /// The ids of all replies in a message, and null for its pushes.
 fn ids(message: &[Value]) -> Vec<Value> {
@@ -35,6 +37,35 @@ fn what_is_sent_together_is_answered_in_order() {
         assert!(replies[2..].iter().any(|reply| *reply == json!({"id": 3, "publish": {}})));
         assert!(replies[2..].iter().any(|reply| reply["push"]["pub"]["data"] == 1));
         assert!(replies[2..].iter().any(|reply| reply["history"].is_object()), "{replies:?}");
+    });
+}
+
+#[test]
+fn what_is_sent_with_the_upgrade_counts() {
+    let node = node(&[]);
+    let connect = json!({"id": 1, "connect": {"token": token(&json!({"sub": "42"}))}});
+    let subscribe = json!({"id": 2, "subscribe": {"channel": "c"}});
+    let early = frame(Opcode::Text, format!("{connect}\n{subscribe}\n").as_bytes());
+    let request = [upgrade_request("/connection/websocket").as_bytes(), &early].concat();
+    let (socket, _) = Client::upgrade_bytes(connect_to(node.address).unwrap(), &request).unwrap();
+    let mut client = CentrifugeClient::on(socket);
+    assert!(client.next()["connect"].is_object());
+    assert_eq!(client.next(), json!({"id": 2, "subscribe": {}}));
+}
+
+#[test]
+fn what_is_not_kept_has_no_place_among_what_is() {
+    each(&[], |flock| {
+        let mut client = CentrifugeClient::connect(flock.node(1), "42");
+        client.subscribe("kept:a");
+        for (number, skip) in [(1, false), (2, true), (3, true), (4, false)] {
+            let body = json!({"channel": "kept:a", "data": number, "skip_history": skip});
+            flock.node(0).result("publish", &body.to_string());
+        }
+        let come = [(); 4].map(|()| client.push()["pub"].take());
+        assert_eq!(come.each_ref().map(|publication| publication["data"].clone()), [1, 2, 3, 4]);
+        let offsets = come.each_ref().map(|publication| publication["offset"].as_u64());
+        assert_eq!(offsets, [Some(1), None, None, Some(2)]);
     });
 }
 
