@@ -129,8 +129,10 @@ fn who_comes_late_reads_the_past_and_who_was_cut_off_misses_nothing() {
     wait_for_line(&mut bob, text, "from history");
     wait_for_members(&mut ann, 2);
     wait_for_members(&mut bob, 2);
+    bob.type_into("#name", "Bob");
     bob.type_into("#text", "hello east");
     wait_for_line(&mut ann, "hello east", "");
+    ann.wait_until("document.querySelectorAll('#members li')[1].firstChild.textContent === 'Bob'");
 
     // Ann is cut off; Bob and somebody on her own page go on talking.
     ann.value("document.querySelector('#plug').click()");

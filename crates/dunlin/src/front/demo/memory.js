@@ -130,7 +130,7 @@ function move(to) {
 function show({ data, info, offset }, when) {
   document.querySelector("#log .empty")?.remove();
   const { name, text } = understand(data);
-  if (info && name) names.set(info.client, name);
+  if (info && name) learnName(info.client, name);
   const made = element("div", `message first ${when}`);
   const who = element("p", "who");
   who.append(element("span", "", name || "from outside"));
@@ -168,7 +168,14 @@ async function explain() {
 // ── Who is here ───────────────────────────────────────────────────────────────────────────────
 
 const names = new Map(); // client id -> the name it last wrote under
+let members = {};
 let asking = 0;
+
+function learnName(client, name) {
+  if (names.get(client) === name) return;
+  names.set(client, name);
+  showMembers(members);
+}
 
 // One question answers for many who come and go at once.
 function askMembers() {
@@ -181,6 +188,7 @@ function askMembers() {
 }
 
 function showMembers(clients) {
+  members = clients;
   const all = Object.keys(clients).sort((a, b) => (b === id) - (a === id) || a.localeCompare(b));
   $("count").textContent = all.length || "–";
   $("members").replaceChildren(...all.map((one) => {
