@@ -110,6 +110,8 @@ everywhere((flock, check) => {
     assert.deepEqual([...third], [0, 255, 1, 254]);
     assert.equal(text(fourth), '"last"');
     assert.equal(inJson.state, "subscribed");
+    const kept = async (subscription) => (await subscription.history({ limit: -1 })).publications.length;
+    assert.deepEqual([await kept(inJson), await kept(inProtobuf)], [3, 4]);
   });
 
   check("commands that go out in one frame are answered in one", async (t) => {

@@ -5,6 +5,7 @@ import assert from "node:assert/strict";
 import { clientOf } from "./harness/client.js";
 import { Ear, next } from "./harness/ear.js";
 import { channelOf, everywhere } from "./harness/flock.js";
+import { inSeconds } from "./harness/tokens.js";
 
 let users = 0;
 
@@ -134,6 +135,19 @@ everywhere((flock, check) => {
     await events.next();
     await publish(channel, 3);
     assert.deepEqual(await data(events, 1), [3]);
+  });
+
+  check("a subscription that the backend gave for a time ends then", async (t) => {
+    const user = newUser();
+    const channel = channelOf("users");
+    const { client, events } = await connectedTo(t, channel, flock.here, { user });
+    const connecting = next(client, "connecting");
+    await flock.there.api("subscribe", { user, channel, expire_at: inSeconds(2) });
+    assert.equal((await events.next()).event, "subscribed");
+    const { code, reason } = await connecting;
+    assert.deepEqual({ code, reason }, { code: 3006, reason: "subscription expired" });
+    assert.deepEqual([(await events.next()).event, (await events.next()).event], ["subscribing", "unsubscribed"]);
+    assert.equal(client.state, "connected");
   });
 
   check("the backend picks one client of a user", async (t) => {
