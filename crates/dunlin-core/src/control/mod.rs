@@ -52,8 +52,8 @@ pub fn revoked() -> ChannelName {
 pub const ORDERS_KEPT: Retention =
     Retention { size: 1000, ttl: Duration::from_secs(60), meta_ttl: Duration::from_secs(60 * 60) };
 
-/// What is kept of what is [`revoked`]: as many as can be in force at a time, for longer than tokens
-/// live.
+/// What is kept of what is [`revoked`]: as many as can be in force at a time, for longer than
+/// tokens live.
 pub const REVOCATIONS_KEPT: Retention =
     Retention { size: 100_000, ttl: TEN_YEARS, meta_ttl: TEN_YEARS };
 
