@@ -243,7 +243,8 @@ fn welcome(config: &Config, addresses: &[SocketAddr], client: &str) -> String {
         .collect();
     let channel = format!("{}{}", config.redis.channel_prefix, config.plain.default_channel);
     format!(
-        "\n{} nodes, one Redis. Open two of these pages, type in one, read in the other:\n\n\
+        "\n{} nodes, one Redis. Open two of these pages, type in one, read in the other;\n\
+         the tab Memory shows who is here, and that a cut loses nothing:\n\n\
          {pages}\n\
          Any program on that Redis takes part:\n\n  \
          {client} PUBLISH {channel} hello\n\n\
