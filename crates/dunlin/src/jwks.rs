@@ -40,6 +40,11 @@ impl LiveKeyring {
         Self { current: RwLock::new(Arc::new(keyring)), address, wanted: Notify::new() }
     }
 
+    /// Whether there is a set to fetch keys from.
+    pub fn follows_a_set(&self) -> bool {
+        self.address.is_some()
+    }
+
     /// The keys as they are now.
     pub fn current(&self) -> Arc<Keyring> {
         Arc::clone(&self.current.read())

@@ -105,6 +105,8 @@ impl Shard {
         let claims = match self.policy().subscription(token) {
             Ok(claims) => claims,
             Err(TokenError::Expired) => return Err(ClientError::TokenExpired.into()),
+            // The key may be there when the client asks again.
+            Err(TokenError::UnknownKey) => return Err(ClientError::Internal.into()),
             Err(error) => {
                 tracing::debug!(%channel, "subscription refused: {error}");
                 return Err(ClientError::PermissionDenied.into());

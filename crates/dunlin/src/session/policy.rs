@@ -76,7 +76,7 @@ impl Policy {
     /// [`TokenError`] when it does not count, or no longer.
     pub(super) fn connection(&self, token: &str) -> Result<ConnectionClaims, TokenError> {
         let claims = self.connection_keys.current().verify_connection(token, unix_now());
-        let claims = claims.inspect_err(|error| ask_for_keys(error, &self.connection_keys))?;
+        let claims = claims.map_err(|error| ask_for_keys(error, &self.connection_keys))?;
         let (id, issued_at) = (claims.token_id.clone(), claims.issued_at);
         self.check_revoked(&claims.user, &TokenMark { id, issued_at })?;
         Ok(claims)
@@ -88,7 +88,7 @@ impl Policy {
     /// [`TokenError`] when it does not count, or no longer.
     pub(super) fn subscription(&self, token: &str) -> Result<SubscriptionClaims, TokenError> {
         let claims = self.subscription_keys.current().verify_subscription(token, unix_now());
-        let claims = claims.inspect_err(|error| ask_for_keys(error, &self.subscription_keys))?;
+        let claims = claims.map_err(|error| ask_for_keys(error, &self.subscription_keys))?;
         let (id, issued_at) = (claims.token_id.clone(), claims.issued_at);
         self.check_revoked(&claims.user, &TokenMark { id, issued_at })?;
         Ok(claims)
@@ -117,11 +117,15 @@ impl Policy {
     }
 }
 
-/// A key set may have a key by now that was not there when it was fetched.
-fn ask_for_keys(error: &TokenError, keys: &LiveKeyring) {
-    if *error == TokenError::UnknownKey {
-        keys.want_newer();
+/// A key set may have a key by now that was not there when it was fetched; without one there is
+/// nothing to wait for.
+fn ask_for_keys(error: TokenError, keys: &LiveKeyring) -> TokenError {
+    match error {
+        TokenError::UnknownKey if keys.follows_a_set() => keys.want_newer(),
+        TokenError::UnknownKey => return TokenError::Invalid("no key verifies it"),
+        _ => {}
     }
+    error
 }
 
 /// Seconds since 1970.

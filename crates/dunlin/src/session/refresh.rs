@@ -10,7 +10,7 @@ use dunlin_core::{
 
 use super::{
     TokenMark,
-    commands::{Done, channel_name},
+    commands::{Done, Refusal, channel_name},
     subscribe::expiry,
 };
 use crate::{connection::Connection, shard::Shard};
@@ -28,10 +28,8 @@ impl Shard {
             return Err(Disconnect::BadRequest.into());
         }
         let claims = self.policy().connection(token).map_err(|error| match error {
-            TokenError::Expired => Disconnect::Expired,
-            TokenError::Invalid(_) | TokenError::UnknownKey | TokenError::TooLarge => {
-                Disconnect::InvalidToken
-            }
+            TokenError::Expired => Disconnect::Expired.into(),
+            error => refusal(&error),
         })?;
         if claims.user != session.borrow().identity.user {
             return Err(Disconnect::InvalidToken.into());
@@ -66,8 +64,8 @@ impl Shard {
             return Err(ClientError::BadRequest.into());
         }
         let claims = self.policy().subscription(token).map_err(|error| match error {
-            TokenError::Expired => super::commands::Refusal::Error(ClientError::TokenExpired),
-            _ => Disconnect::InvalidToken.into(),
+            TokenError::Expired => ClientError::TokenExpired.into(),
+            error => refusal(&error),
         })?;
         let mut borrowed = session.borrow_mut();
         if claims.channel != channel || claims.user != borrowed.identity.user {
@@ -83,5 +81,14 @@ impl Shard {
         self.set_wake(connection);
         self.reply(connection, id, Ok(Outcome::SubRefresh(expiry(claims.expire_at))));
         Ok(())
+    }
+}
+
+/// What comes of a token that does not count.
+fn refusal(error: &TokenError) -> Refusal {
+    match error {
+        // The key may be there when the client comes again.
+        TokenError::UnknownKey => ClientError::Internal.into(),
+        _ => Disconnect::InvalidToken.into(),
     }
 }

@@ -8,6 +8,7 @@ mod dialects;
 mod expiry;
 mod history;
 mod joins;
+mod keys;
 mod lost;
 mod order;
 mod recovery;
