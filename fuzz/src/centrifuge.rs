@@ -76,7 +76,7 @@ pub fn centrifuge_protobuf(data: &[u8]) {
 
 /// The commands before the first error; they hold no more than the message did.
 fn decode(encoding: Encoding, message: &[u8]) -> Vec<Command> {
-    let all: Vec<_> = commands(encoding, message).collect();
+    let all: Vec<_> = commands(encoding, message, usize::MAX).collect();
     assert!(!all.is_empty(), "an empty message is an error");
     let read: Vec<_> = all.into_iter().map_while(Result::ok).collect();
     assert!(read.iter().map(held).sum::<usize>() <= message.len());

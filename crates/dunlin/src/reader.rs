@@ -194,7 +194,7 @@ impl Reader {
         mut bytes: &mut [u8],
     ) -> Result<usize, End> {
         let end = |why| End { why, close_frame: connection.close_frame(why) };
-        let mut context = shard.decoding();
+        let mut context = shard.decoding(connection.client());
         let mut commands = 0;
         loop {
             let decoded = self.decoder.decode(&mut context, bytes);

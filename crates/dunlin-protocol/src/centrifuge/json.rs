@@ -9,9 +9,15 @@ use serde_json::value::RawValue;
 use super::{DecodeError, request};
 
 /// Commands, one on each line; the last line may end or not.
-pub(super) fn commands(message: &[u8]) -> impl Iterator<Item = Result<Command, DecodeError>> {
+pub(super) fn commands(
+    message: &[u8],
+    bytes_max: usize,
+) -> impl Iterator<Item = Result<Command, DecodeError>> {
     let lines = message.strip_suffix(b"\n").unwrap_or(message).split(|byte| *byte == b'\n');
-    lines.map(|line| {
+    lines.map(move |line| {
+        if line.len() > bytes_max {
+            return Err(DecodeError);
+        }
         let command: request::Command = serde_json::from_slice(line).or(Err(DecodeError))?;
         Ok(command.into())
     })

@@ -41,14 +41,15 @@ pub fn message_kind(encoding: Encoding) -> MessageKind {
 pub struct DecodeError;
 
 /// The commands of one message, in order. There is at least one, or an error; nothing that follows
-/// an error counts.
+/// an error counts. A command of more than `bytes_max` bytes is one.
 pub fn commands(
     encoding: Encoding,
     message: &[u8],
+    bytes_max: usize,
 ) -> impl Iterator<Item = Result<Command, DecodeError>> {
     let (json, protobuf) = match encoding {
-        Encoding::Json => (Some(json::commands(message)), None),
-        Encoding::Protobuf => (None, Some(protobuf::commands(message))),
+        Encoding::Json => (Some(json::commands(message, bytes_max)), None),
+        Encoding::Protobuf => (None, Some(protobuf::commands(message, bytes_max))),
     };
     json.into_iter().flatten().chain(protobuf.into_iter().flatten())
 }

@@ -8,10 +8,14 @@ use prost::Message;
 use super::{DecodeError, request};
 
 /// Commands, each behind its length.
-pub(super) fn commands(message: &[u8]) -> impl Iterator<Item = Result<Command, DecodeError>> {
+pub(super) fn commands(
+    message: &[u8],
+    bytes_max: usize,
+) -> impl Iterator<Item = Result<Command, DecodeError>> {
     let mut rest = Some(message);
     iter::from_fn(move || {
-        let Some((command, behind)) = split_first(rest.take()?) else {
+        let first = split_first(rest.take()?).filter(|(command, _)| command.len() <= bytes_max);
+        let Some((command, behind)) = first else {
             return Some(Err(DecodeError));
         };
         rest = (!behind.is_empty()).then_some(behind);

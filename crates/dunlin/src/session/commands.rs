@@ -54,7 +54,8 @@ impl Shard {
     ) -> Result<(), Disconnect> {
         let Some(session) = connection.session() else { return Ok(()) };
         let encoding = session.borrow().encoding;
-        for command in centrifuge::commands(encoding, message) {
+        let bytes_max = self.limits().message_bytes;
+        for command in centrifuge::commands(encoding, message, bytes_max) {
             let command = command.map_err(|_| Disconnect::BadRequest)?;
             self.take_command(connection, command)?;
         }

@@ -88,7 +88,7 @@ pub(crate) struct Shard {
     /// Those who have been told something that is not written yet.
     talkative: RefCell<Vec<Rc<Connection>>>,
     read_buffer: RefCell<Box<[u8]>>,
-    decoding: RefCell<dunlin_ws::Context>,
+    decoding: Decoding,
     publishes: RefCell<Vec<(Publish, ReplyTo)>>,
     encoder: Encoder,
     tally: Tally,
@@ -101,13 +101,35 @@ pub(crate) struct Shard {
 /// As much as one read takes.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 
+/// How many times longer than a message may be one of several commands, each of which may be as
+/// long: a client that comes back asks for all of its channels with one, and a token for each.
+const COMMANDS_BYTES: usize = 16;
+
+/// What decoding needs, by dialect.
+struct Decoding {
+    plain: RefCell<dunlin_ws::Context>,
+    centrifuge: RefCell<dunlin_ws::Context>,
+}
+
+impl Decoding {
+    fn new(limits: &Limits) -> Self {
+        let context = |message_bytes| {
+            RefCell::new(dunlin_ws::Context::new(dunlin_ws::Limits {
+                message_bytes,
+                message_fragments: limits.message_fragments,
+                ..dunlin_ws::Limits::default()
+            }))
+        };
+        let message_bytes = limits.message_bytes;
+        Self {
+            plain: context(message_bytes),
+            centrifuge: context(message_bytes.saturating_mul(COMMANDS_BYTES)),
+        }
+    }
+}
+
 impl Shard {
     fn new(parts: Parts) -> Self {
-        let decoding = dunlin_ws::Context::new(dunlin_ws::Limits {
-            message_bytes: parts.limits.message_bytes,
-            message_fragments: parts.limits.message_fragments,
-            ..dunlin_ws::Limits::default()
-        });
         Self {
             started_at: Instant::now(),
             connections: RefCell::default(),
@@ -118,7 +140,7 @@ impl Shard {
             alarms: RefCell::default(),
             talkative: RefCell::default(),
             read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into()),
-            decoding: RefCell::new(decoding),
+            decoding: Decoding::new(&parts.limits),
             publishes: RefCell::default(),
             encoder: Encoder::default(),
             tally: Tally::new(parts.metrics.clone()),
@@ -189,9 +211,12 @@ impl Shard {
         self.read_buffer.borrow_mut()
     }
 
-    /// What decoding needs once per shard.
-    pub(crate) fn decoding(&self) -> RefMut<'_, dunlin_ws::Context> {
-        self.decoding.borrow_mut()
+    /// What decoding needs once per shard and dialect.
+    pub(crate) fn decoding(&self, client: &Client) -> RefMut<'_, dunlin_ws::Context> {
+        match client {
+            Client::Plain(_) => self.decoding.plain.borrow_mut(),
+            Client::Centrifuge(_) => self.decoding.centrifuge.borrow_mut(),
+        }
     }
 
     /// Gathers a publish; what came together is published together, by

@@ -20,7 +20,7 @@ fn commands_are_read_as_in_the_transcript() {
     for scene in scenes(TRANSCRIPT) {
         let expected = format!("[Ok({})]", scene.line("command"));
         let check = |encoding, message: &[u8]| {
-            let read: Vec<_> = commands(encoding, message).collect();
+            let read: Vec<_> = commands(encoding, message, usize::MAX).collect();
             assert_eq!(format!("{read:?}"), expected, "{}, {encoding:?}", scene.title);
         };
         check(Encoding::Json, scene.line("json").as_bytes());
@@ -35,11 +35,11 @@ fn a_message_brings_commands_in_order() {
     let expected: Vec<_> = all.iter().map(|scene| scene.line("command")).collect();
     let expected = format!("[Ok({})]", expected.join("), Ok("));
     for json in [lines.join("\n"), lines.join("\n") + "\n", lines.join(" \r\n\t")] {
-        let read: Vec<_> = commands(Encoding::Json, json.as_bytes()).collect();
+        let read: Vec<_> = commands(Encoding::Json, json.as_bytes(), usize::MAX).collect();
         assert_eq!(format!("{read:?}"), expected);
     }
     let protobuf: Vec<_> = all.iter().flat_map(|scene| scene.protobuf()).collect();
-    let read: Vec<_> = commands(Encoding::Protobuf, &protobuf).collect();
+    let read: Vec<_> = commands(Encoding::Protobuf, &protobuf, usize::MAX).collect();
     assert_eq!(format!("{read:?}"), expected);
 }
 
@@ -105,7 +105,7 @@ fn an_error_comes_at_its_place() {
     for (encoding, message) in
         [(Encoding::Json, &b"{}\n{}\nx"[..]), (Encoding::Protobuf, b"\x00\x00\x01")]
     {
-        let read: Vec<_> = commands(encoding, message).collect();
+        let read: Vec<_> = commands(encoding, message, usize::MAX).collect();
         assert_eq!(read, [pong.clone(), pong.clone(), Err(DecodeError)]);
     }
 }
@@ -177,6 +177,19 @@ fn a_filter_that_is_a_little_too_deep_is_read_and_one_much_too_deep_is_not() {
     }
 }
 
+/// However long the message is that they come in.
+#[test]
+fn a_command_has_a_bound_of_its_own() {
+    for (encoding, message, longest) in
+        [(Encoding::Json, &b"{}\n{ }\n{}"[..], 3), (Encoding::Protobuf, b"\x00\x02\x08\x01\x00", 2)]
+    {
+        let within: Vec<_> = commands(encoding, message, longest).collect();
+        assert!(within.len() == 3 && within.iter().all(Result::is_ok), "{within:?}");
+        let beyond: Vec<_> = commands(encoding, message, longest - 1).take(2).collect();
+        assert!(matches!(beyond[..], [Ok(_), Err(DecodeError)]), "{beyond:?}");
+    }
+}
+
 #[test]
 fn data_may_be_nested_as_deep_as_it_fits() {
     let data = "[".repeat(30_000) + &"]".repeat(30_000);
@@ -188,7 +201,7 @@ fn data_may_be_nested_as_deep_as_it_fits() {
 /// What the only command of a message asks for.
 #[track_caller]
 fn one(encoding: Encoding, message: &[u8]) -> Result<Request, DecodeError> {
-    let mut read = commands(encoding, message);
+    let mut read = commands(encoding, message, usize::MAX);
     let first = read.next().expect("there is a command or an error");
     assert_eq!(read.next(), None, "there is one command");
     first.map(|command| command.request)
@@ -196,6 +209,6 @@ fn one(encoding: Encoding, message: &[u8]) -> Result<Request, DecodeError> {
 
 #[track_caller]
 fn refused(encoding: Encoding, message: &[u8]) {
-    let read: Vec<_> = commands(encoding, message).collect();
+    let read: Vec<_> = commands(encoding, message, usize::MAX).collect();
     assert!(read.contains(&Err(DecodeError)), "{:?}: {read:?}", message.escape_ascii().to_string());
 }

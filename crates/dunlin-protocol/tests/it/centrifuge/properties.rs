@@ -14,7 +14,7 @@ proptest! {
     fn commands_arrive_as_they_were_sent(sent in vec(any_command::command(), 1..5)) {
         for encoding in [Encoding::Json, Encoding::Protobuf] {
             let message = client::message_of(encoding, &sent);
-            let read: Result<Vec<_>, _> = commands(encoding, &message).collect();
+            let read: Result<Vec<_>, _> = commands(encoding, &message, usize::MAX).collect();
             prop_assert_eq!(read.as_ref(), Ok(&sent), "{:?}", encoding);
         }
     }

@@ -184,3 +184,24 @@ fn nothing_comes_before_the_reply_to_connect() {
         });
     });
 }
+
+/// As long as a client with a hundred channels and a token for each comes back.
+#[test]
+fn several_commands_in_one_message_may_be_longer_than_one() {
+    let node = node(&["limits.message_bytes=4KiB"]);
+    let mut client = CentrifugeClient::connect(&node, "42");
+    let subscribe = |number| {
+        let channel = format!("closed:{number}");
+        let token = token(&json!({"sub": "42", "channel": channel, "info": "x".repeat(300)}));
+        ("subscribe", json!({"channel": channel, "token": token}))
+    };
+    let commands: Vec<_> = (0..50).map(subscribe).collect();
+    let first = client.pipeline(&commands);
+    for id in first..first + 50 {
+        assert!(client.reply(id).get("subscribe").is_some());
+    }
+
+    let long = json!({"channel": "c", "data": "x".repeat(4096)});
+    client.pipeline(&[("publish", long)]);
+    client.expect_close(3501);
+}
