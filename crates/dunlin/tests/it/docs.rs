@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use crate::harness::{Flock, KEY_SETTING, Node, get, wait_until};
+use crate::harness::{Flock, KEY_SETTING, NodeCommand, get, wait_until};
 
 const PAGES: [&str; 5] =
     ["README.md", "SECURITY.md", "docs/http-api.md", "docs/operations.md", "docs/out-of-scope.md"];
@@ -58,7 +58,9 @@ fn operations_name_every_metric_and_no_other() {
 
 #[test]
 fn calls_that_the_page_of_the_api_shows_go_well() {
-    let node = Node::start(&[KEY_SETTING]);
+    let readme = page("README.md");
+    let config = readme.split_once("```toml\n").unwrap().1.split_once("```").unwrap().0;
+    let node = NodeCommand::new().text(config).set(&[KEY_SETTING]).start();
     let page = page("docs/http-api.md");
     let start = "curl -H \"X-API-Key: $KEY\" http://127.0.0.1:8080/api/";
     let calls: Vec<_> = page.lines().filter(|line| line.starts_with("curl ")).collect();
