@@ -113,7 +113,7 @@ everywhere((flock, check) => {
 
   check("refresh prolongs a connection, or ends it", async (t) => {
     const [ann, bob] = [user(), user()];
-    const soon = inSeconds(2);
+    const soon = inSeconds(3);
     const wires = [];
     for (const sub of [ann, bob]) wires.push(await wired(t, flock.here, { token: token({ sub, exp: soon }) }));
     const [prolonged, ended] = wires;

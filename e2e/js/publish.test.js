@@ -1,6 +1,7 @@
 // What is published, by whom, and how it comes out at the other end.
 
 import assert from "node:assert/strict";
+import { setImmediate } from "node:timers/promises";
 
 import { connected, subscribed } from "./harness/client.js";
 import { channelOf, everywhere } from "./harness/flock.js";
@@ -119,6 +120,7 @@ everywhere((flock, check) => {
     const before = client.cable.frames.length;
     client.startBatching();
     const answers = [...Array(5)].map((_, number) => client.rpc(`${number}`, {}));
+    await setImmediate(); // by then the SDK has made the commands
     client.stopBatching();
     await Promise.allSettled(answers);
     const [frame, ...others] = client.cable.frames.slice(before);

@@ -142,7 +142,7 @@ everywhere((flock, check) => {
     const channel = channelOf("users");
     const { client, events } = await connectedTo(t, channel, flock.here, { user });
     const connecting = next(client, "connecting");
-    await flock.there.api("subscribe", { user, channel, expire_at: inSeconds(2) });
+    await flock.there.api("subscribe", { user, channel, expire_at: inSeconds(3) });
     assert.equal((await events.next()).event, "subscribed");
     const { code, reason } = await connecting;
     assert.deepEqual({ code, reason }, { code: 3006, reason: "subscription expired" });

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import faulthandler
 import os
 import pathlib
 import socket
@@ -14,7 +13,6 @@ from processes import Node, Redis
 
 CONFIG = pathlib.Path(__file__).parent.parent / "centrifuge-python.toml"
 PORT = 8000
-STUCK_SECONDS = 150
 
 
 def main():
@@ -23,14 +21,14 @@ def main():
     arguments.add_argument("broker", choices=["memory", "redis"])
     arguments = arguments.parse_args()
     refuse_taken_port()
-    # Some of its tests wait without a limit; whoever runs this has one, and would know where.
-    faulthandler.dump_traceback_later(STUCK_SECONDS)
     with contextlib.ExitStack() as ends:
         redis = ends.enter_context(Redis()) if arguments.broker == "redis" else None
         node = ends.enter_context(Node(os.environ["DUNLIN"], CONFIG, redis, listen=()))
         os.chdir(arguments.source)
         tests = unittest.defaultTestLoader.discover("tests", top_level_dir=".")
-        passed = report.run(tests)
+        # Some of them disconnect before their client has read that it is subscribed, and then wait
+        # for what it has not: on a busy machine they need a second try.
+        passed = report.run(tests, tries=2)
         if not passed:
             print(f"--- log of the node\n{node.log.read_text()}")
     return not passed

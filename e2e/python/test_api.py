@@ -122,7 +122,8 @@ class Cases:
     def test_history_is_whole_in_order_and_in_pages(self):
         name = channel()
         for number in range(10):
-            self.here(cent.PublishRequest(channel=name, data={"n": number}, tags={"n": str(number)}))
+            tags = {"n": str(number)}
+            self.here(cent.PublishRequest(channel=name, data={"n": number}, tags=tags))
         numbers = lambda result: [one.data["n"] for one in result.publications]
         whole = self.history(name, limit=-1)
         self.assertEqual(numbers(whole), list(range(10)))
