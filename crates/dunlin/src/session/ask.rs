@@ -116,11 +116,15 @@ impl Shard {
     where
         F: Future<Output = Result<Outcome, ClientError>> + 'static,
     {
-        self.begin_answer(connection)?;
+        let turns = self.begin_answer(connection)?;
         let (shard, client) = (Rc::clone(self), connection.id());
-        let answer = ask(self.shared_node());
         spawn_local(async move {
-            let outcome = answer.await;
+            // Nobody closes it.
+            let _turn = turns.acquire().await;
+            if shard.connection(client).is_none() {
+                return;
+            }
+            let outcome = ask(shard.shared_node()).await;
             if let Some(connection) = shard.connection(client) {
                 shard.end_answer(&connection, id, outcome);
                 // Others that have their answers by now, too, are heard first.

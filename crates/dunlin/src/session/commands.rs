@@ -10,9 +10,10 @@ use dunlin_core::{
     event::Outcome,
 };
 use dunlin_protocol::centrifuge;
+use tokio::sync::Semaphore;
 
 use super::{
-    PENDING_MAX, Phase, Pings,
+    ASKED_MAX, PENDING_MAX, Phase, Pings,
     subscription::State,
     waiting::{self, Waiting},
 };
@@ -162,18 +163,20 @@ impl Shard {
         Ok(())
     }
 
-    /// Whether the client may have one more answer under way.
+    /// Whether the client may have one more answer under way; then where it waits for its turn.
     ///
     /// # Errors
     /// [`ClientError::TooManyRequests`] when it may not.
-    pub(super) fn begin_answer(&self, connection: &Rc<Connection>) -> Result<(), ClientError> {
-        let Some(session) = connection.session() else { return Ok(()) };
-        let mut session = session.borrow_mut();
+    pub(super) fn begin_answer(
+        &self,
+        connection: &Rc<Connection>,
+    ) -> Result<Rc<Semaphore>, ClientError> {
+        let mut session = connection.session().ok_or(ClientError::Internal)?.borrow_mut();
         if session.pending == PENDING_MAX {
             return Err(ClientError::TooManyRequests);
         }
         session.pending += 1;
-        Ok(())
+        Ok(Rc::clone(session.turns.get_or_insert_with(|| Rc::new(Semaphore::new(ASKED_MAX)))))
     }
 
     /// Gives the answer that was under way. Answers that came together leave together.

@@ -17,7 +17,7 @@ mod subscription;
 mod unsubscribe;
 mod waiting;
 
-use std::sync::Arc;
+use std::{rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use dunlin_core::{
@@ -25,7 +25,7 @@ use dunlin_core::{
     publication::{ClientInfo, Encoding},
     rights::{Asker, Membership},
 };
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 
 use self::waiting::Waiting;
 pub(crate) use self::{
@@ -42,6 +42,8 @@ pub(crate) struct Session {
     subscriptions: Vec<Subscription>,
     /// Answers under way to commands that take time.
     pending: u16,
+    /// Whose turn it is among them to be asked for; made with the first.
+    turns: Option<Rc<Semaphore>>,
     /// Events that wait to be written together.
     replies: Vec<u8>,
     pings: Pings,
@@ -104,6 +106,9 @@ enum Pings {
 /// Answers that may be under way at once.
 const PENDING_MAX: u16 = 256;
 
+/// How many of them are asked for at once: others need the broker's answers too.
+const ASKED_MAX: usize = 4;
+
 impl Session {
     /// A session whose client has to say who it is by `connect_by`.
     pub(crate) fn new(encoding: Encoding, pings_by_frames: bool, connect_by: Instant) -> Self {
@@ -113,6 +118,7 @@ impl Session {
             identity: Identity::nobody(),
             subscriptions: Vec::new(),
             pending: 0,
+            turns: None,
             replies: Vec::new(),
             pings: if pings_by_frames { Pings::Frames } else { Pings::Messages(0) },
             wakes_at: None,

@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{each, node};
+use super::{each, node, nodes};
 use crate::harness::{CentrifugeClient, token};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// What is asked for beside the channel, and the offsets of what comes.
 #[track_caller]
@@ -91,4 +92,40 @@ fn who_may_publish() {
     client.result("subscribe", json!({"channel": "closed:c", "token": token}));
     assert_eq!(client.error("publish", json!({"channel": "closed:c", "data": 1})), 103);
     client.expect_nothing();
+}
+
+/// However much a client asks for at once, others are answered in between.
+#[test]
+fn who_asks_for_much_does_not_make_others_wait() {
+    type Slow = (i64, i64, i64, Vec<Vec<u8>>, String, String);
+    let flock = nodes(1, &[]);
+    let redis = flock.redis.as_ref().unwrap();
+    let mut clients = ["kept:greedy", "kept:modest"].map(|channel| {
+        let mut client = CentrifugeClient::connect(flock.node(0), "42");
+        client.subscribe(channel);
+        client
+    });
+    let mut observer = redis.connect();
+    for (name, value) in [("slowlog-log-slower-than", 0), ("slowlog-max-len", 1000)] {
+        redis::cmd("CONFIG").arg("SET").arg(name).arg(value).exec(&mut observer).unwrap();
+    }
+
+    let server = Pid::from_raw(i32::try_from(redis.pid()).unwrap()).unwrap();
+    kill_process(server, Signal::STOP).unwrap();
+    let [greedy, modest] = &mut clients;
+    greedy.pipeline(&vec![("history", json!({"channel": "kept:greedy"})); 200]);
+    greedy.expect_nothing();
+    let id = modest.pipeline(&[("history", json!({"channel": "kept:modest"}))]);
+    modest.expect_nothing();
+    kill_process(server, Signal::CONT).unwrap();
+    assert!(modest.reply(id).get("history").is_some());
+
+    let log: Vec<Slow> = redis::cmd("SLOWLOG").arg("GET").arg(-1).query(&mut observer).unwrap();
+    let asks = |call: &Slow, name: &str| {
+        let is_about = |argument: &Vec<u8>| argument.ends_with(name.as_bytes());
+        call.3[0].starts_with(b"EVAL") && call.3.iter().any(is_about)
+    };
+    let before = log.iter().rev().take_while(|call| !asks(call, "kept:modest"));
+    let before = before.filter(|call| asks(call, "kept:greedy")).count();
+    assert!(before <= 4, "{before} questions of the other one came first");
 }
