@@ -109,7 +109,11 @@ impl Interest {
         subscribe: impl FnOnce() -> Acknowledgement,
     ) -> Wish {
         let mut partition = self.partition(channel).lock();
-        let new = || Entry::new(retention, self.numbers.fetch_add(1, Ordering::Relaxed) + 1);
+        let new = || {
+            // Never 0, which the Centrifuge protocol would leave out.
+            let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+            Entry::new(retention, number.wrapping_add(1).max(1))
+        };
         let entry = partition.entries.entry(channel.clone()).or_insert_with(new);
         entry.want(shard);
         match &entry.knowledge {

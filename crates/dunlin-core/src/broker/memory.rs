@@ -115,6 +115,7 @@ impl Partition {
             *stream = new();
         }
         stream.expire(now);
+        stream.note_use(retention, now);
         stream
     }
 

@@ -6,6 +6,7 @@
 -- Lua's numbers are exact up to 2^53 only.
 local stream, meta = KEYS[1], KEYS[2]
 local GENERATION, GENERATIONS_KEPT = 4294967296, 8
+local UNUSED_KEPT_MS = 3600000
 
 -- The channel's epoch and branch, its offset, and the branch in digits. A channel that is new gets
 -- an epoch, and one that another server wrote last a branch: what that server told subscribers and
@@ -13,7 +14,16 @@ local GENERATION, GENERATIONS_KEPT = 4294967296, 8
 local function settle()
   local known = redis.call('HMGET', meta, 'h', 'o', 'q')
   local head, offset, branch = known[1], tonumber(known[2] or 0), known[3]
+  local ttl = tonumber(ARGV[3])
+  if offset == 0 then
+    -- Whoever may ask for channels must not fill the memory with names. What is published sets the
+    -- ttl anew.
+    ttl = math.min(ttl, UNUSED_KEPT_MS)
+  end
   if head and branch % GENERATION == tonumber(ARGV[1]) then
+    if offset == 0 then
+      redis.call('PEXPIRE', meta, ttl)
+    end
     return head, offset, branch
   end
   if ARGV[1] == '0' then
@@ -29,7 +39,7 @@ local function settle()
   redis.call('HSET', meta, 'h', head, 'o', offset, 'q', branch,
     'f' .. generation, branch .. ':' .. offset + 1)
   redis.call('HDEL', meta, 'f' .. generation - GENERATIONS_KEPT)
-  redis.call('PEXPIRE', meta, ARGV[3])
+  redis.call('PEXPIRE', meta, ttl)
   return head, offset, branch
 end
 

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use bytes::Bytes;
 use clap::Args;
 use dunlin_core::auth::{
@@ -16,8 +16,9 @@ use dunlin_core::auth::{
     keyring::Keyring,
 };
 
-use super::{clock, flags::ConfigFlags, print};
+use super::{flags::ConfigFlags, print};
 use crate::{
+    clock,
     config::TokenConfig,
     jwks::{self, Address},
 };
@@ -63,7 +64,11 @@ fn from_stdin() -> anyhow::Result<String> {
 /// The keys, those of the key set fetched now.
 fn keyring(config: &TokenConfig) -> anyhow::Result<Keyring> {
     let keyring = config.keyring()?;
-    let Some(address) = &config.jwks_public_endpoint else { return Ok(keyring) };
+    let Some(address) = &config.jwks_public_endpoint else {
+        let advice = "no key is configured: every token is refused until [client.token] has one";
+        ensure!(!keyring.is_empty(), advice);
+        return Ok(keyring);
+    };
     let address: Address = address.parse()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let document = runtime.block_on(jwks::fetch(&address));

@@ -13,7 +13,8 @@ use dunlin_core::{
 };
 use serde::Serialize;
 
-use super::{clock, flags::ConfigFlags, print};
+use super::{flags::ConfigFlags, print};
+use crate::clock;
 
 #[derive(Debug, Args)]
 pub(super) struct GenTokenFlags {

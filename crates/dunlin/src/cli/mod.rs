@@ -26,7 +26,6 @@ mod healthcheck;
 mod man;
 mod version;
 
-mod clock;
 mod http;
 mod pinned;
 

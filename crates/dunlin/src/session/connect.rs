@@ -77,7 +77,12 @@ impl Shard {
         if token.is_empty() {
             return match self.policy().allows_anonymous {
                 true => Ok(anonymous()),
-                false => Err(Disconnect::BadRequest.into()),
+                false => {
+                    tracing::debug!(
+                        "connection refused: no token, and anonymous clients are not let in"
+                    );
+                    Err(Disconnect::BadRequest.into())
+                }
             };
         }
         self.policy().connection(token).map_err(|error| match error {

@@ -6,8 +6,8 @@ use std::{rc::Rc, time::Duration};
 use dunlin_core::{channel::ChannelName, error::Disconnect, event::Unsubscribe};
 use tokio::time::Instant;
 
-use super::{Session, Side, policy::Policy, policy::unix_now};
-use crate::{connection::Connection, shard::Shard};
+use super::{Session, Side, policy::Policy};
+use crate::{clock::unix_now, connection::Connection, shard::Shard};
 
 impl Shard {
     /// Sees to it that the session is looked at when the earliest of its deadlines has come.

@@ -1,9 +1,6 @@
 //! What the node's operator decided about clients of the Centrifuge dialect.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use dunlin_core::{
     auth::{
@@ -18,7 +15,7 @@ use dunlin_core::{
 use parking_lot::RwLock;
 
 use super::TokenMark;
-use crate::{config::ClientConfig, jwks::LiveKeyring};
+use crate::{clock::unix_now, config::ClientConfig, jwks::LiveKeyring};
 
 /// See the module's text. Shared by all shards.
 pub(crate) struct Policy {
@@ -126,10 +123,4 @@ fn ask_for_keys(error: TokenError, keys: &LiveKeyring) -> TokenError {
         _ => {}
     }
     error
-}
-
-/// Seconds since 1970.
-pub(super) fn unix_now() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
 }

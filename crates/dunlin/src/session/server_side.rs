@@ -9,8 +9,8 @@ use dunlin_core::{
 };
 use dunlin_ws::CloseCode;
 
-use super::{policy::unix_now, subscription::Answer};
-use crate::{connection::Connection, shard::Shard};
+use super::subscription::Answer;
+use crate::{clock::unix_now, connection::Connection, shard::Shard};
 
 impl Shard {
     /// Obeys an order for those of its clients that are meant; none is no error. Every shard of

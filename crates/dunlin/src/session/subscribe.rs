@@ -25,11 +25,10 @@ use tokio::{task::spawn_local, time::timeout};
 use super::{
     commands::Done,
     entry::Wanted,
-    policy::unix_now,
     subscription::{Answer, Joining, State},
     waiting::Waiting,
 };
-use crate::{connection::Connection, shard::Shard};
+use crate::{clock::unix_now, connection::Connection, shard::Shard};
 
 impl Shard {
     /// Subscribes a client that asks for it.

@@ -78,7 +78,8 @@ fn without_keys_there_is_no_token() {
     let output = dunlin(&["gen-token"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("client.token.hmac_secret_key"), "{}", stderr(&output));
-    checked(&[NAMED], 1, "unknown key");
+    checked(&[NAMED], 1, "no key is configured");
+    checked(&[NAMED, "--set", KEY], 1, "unknown key");
     checked(&["x", "--set", "client.token.rsa_public_key=x"], 78, "client.token: expected keys");
 }
 

@@ -30,14 +30,26 @@ struct Entry {
     over_at: Instant,
 }
 
+/// How long a channel is remembered to which nothing was published, after the last question.
+const UNUSED_KEPT: Duration = Duration::from_secs(60 * 60);
+
 impl Stream {
+    /// A stream without publications, kept for a while only: whoever may ask for channels must not
+    /// fill the memory with names.
     pub(super) fn new(epoch: u64, retention: Retention, now: Instant) -> Self {
         Self {
             top: Position { offset: 0, epoch: Epoch { id: epoch, branch: 0 } },
             entries: VecDeque::new(),
             version: 0,
             version_epoch: String::new(),
-            over_at: now + retention.meta_ttl,
+            over_at: now + retention.meta_ttl.min(UNUSED_KEPT),
+        }
+    }
+
+    /// Notes that somebody asked: what is asked for is kept although nothing was published yet.
+    pub(super) fn note_use(&mut self, retention: Retention, now: Instant) {
+        if self.top.offset == 0 {
+            self.over_at = now + retention.meta_ttl.min(UNUSED_KEPT);
         }
     }
 
