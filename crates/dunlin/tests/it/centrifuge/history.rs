@@ -1,10 +1,10 @@
 //! The history command: which part of what is kept it tells.
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::{each, node, nodes};
 use crate::harness::{CentrifugeClient, token};
-use rustix::process::{Pid, Signal, kill_process};
 
 /// What is asked for beside the channel, and the offsets of what comes.
 #[track_caller]
