@@ -56,6 +56,22 @@ async fn history(node: &Node, channel: &str) -> (Position, Vec<String>) {
     (history.top, texts(&history.publications))
 }
 
+/// Whoever may ask for channels must not fill the memory with names.
+#[tokio::test]
+async fn a_channel_without_publications_is_forgotten_soon() {
+    let server = RedisServer::start();
+    let node = Node::start(&server).await;
+    let kept_s = || -> i64 {
+        let keys: Vec<String> = server.run_command(&[b"KEYS", b"*m:asked"]);
+        server.run_command(&[b"TTL", keys[0].as_bytes()])
+    };
+    let (before, _) = history(&node, "asked").await;
+    assert!((1..=3600).contains(&kept_s()));
+    let first = kept(keep(&node, "asked", "a")).await;
+    assert_eq!((first.offset, first.epoch), (1, before.epoch));
+    assert!(kept_s() > 3600);
+}
+
 /// Where the publications begin and what they are; none if all is lost.
 async fn recover(node: &Node, channel: &str, since: Position) -> Option<(u64, Vec<String>)> {
     match node.broker.recover(&name(channel), since, 1_000_000, RETENTION).await.unwrap() {
