@@ -4,8 +4,14 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use crate::harness::{Flock, KEY_SETTING, NodeCommand, get, wait_until};
 
-const PAGES: [&str; 5] =
-    ["README.md", "SECURITY.md", "docs/http-api.md", "docs/operations.md", "docs/out-of-scope.md"];
+const PAGES: [&str; 6] = [
+    "README.md",
+    "SECURITY.md",
+    "docs/http-api.md",
+    "docs/operations.md",
+    "docs/out-of-scope.md",
+    "docs/tokens.md",
+];
 
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
