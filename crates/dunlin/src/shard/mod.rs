@@ -77,6 +77,8 @@ pub(crate) struct Shard {
     parts: Parts,
     started_at: Instant,
     connections: RefCell<Slab<Rc<Connection>>>,
+    /// How many of them have no socket yet.
+    seats: Cell<usize>,
     /// Connections made so far; tells apart those that used a slot one after another.
     generation: Cell<u32>,
     hub: RefCell<Hub>,
@@ -133,6 +135,7 @@ impl Shard {
         Self {
             started_at: Instant::now(),
             connections: RefCell::default(),
+            seats: Cell::new(0),
             generation: Cell::new(0),
             hub: RefCell::default(),
             users: RefCell::default(),
@@ -265,6 +268,7 @@ impl Shard {
             }
         };
         entry.insert(Rc::new(Connection::seat(id, client, compression, place)));
+        self.seats.set(self.seats.get() + 1);
         (id, wish)
     }
 
@@ -337,8 +341,9 @@ impl Shard {
         self.unsubscribe_all_of(connection);
         self.connections.borrow_mut().remove(id.slot as usize);
         self.tally.dropped(connection.abandon().bytes());
-        if connection.stream().is_some() {
-            self.parts.ledger.close(why);
+        match connection.stream() {
+            Some(_) => self.parts.ledger.close(why),
+            None => self.seats.set(self.seats.get() - 1),
         }
         self.removed.notify_one();
     }

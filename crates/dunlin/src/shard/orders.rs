@@ -178,6 +178,7 @@ impl Shard {
         if !connection.attach(stream) {
             return;
         }
+        self.seats.set(self.seats.get() - 1);
         self.parts.ledger.open();
         self.parts.ledger.subscriptions(self.hub.borrow().subscription_count());
         if connection.backlog_bytes() > 0 {

@@ -132,6 +132,10 @@ impl Shard {
 
     /// Gives up seats whose client went away between its request and its 101.
     fn give_up_seats(&self) {
+        // Usually there is none, and to look at every connection would wake all of their memory.
+        if self.seats.get() == 0 {
+            return;
+        }
         let now = Instant::now();
         let is_forlorn = |connection: &Connection| {
             connection.stream().is_none() && now - connection.reserved_at() > self.parts.seat_age
