@@ -39,20 +39,15 @@ impl Shard {
         id: u32,
         asked: &command::Connect,
     ) -> Done {
-        let refused = |shard: &Rc<Self>, refusal| match refusal {
-            Refusal::Error(error) => {
-                shard.refuse_connect_command(connection, id, error);
-                Ok(())
+        let claims = self.claims(&asked.token);
+        let judged = claims.and_then(|claims| Ok((self.server_side(&claims, asked)?, claims)));
+        let (wanted, claims) = match judged {
+            Ok(judged) => judged,
+            Err(Refusal::Error(error)) => {
+                self.refuse_connect_command(connection, id, error);
+                return Ok(());
             }
-            Refusal::Disconnect(why) => Err(Refusal::Disconnect(why)),
-        };
-        let claims = match self.claims(&asked.token) {
-            Ok(claims) => claims,
-            Err(refusal) => return refused(self, refusal),
-        };
-        let wanted = match self.server_side(&claims, asked) {
-            Ok(wanted) => wanted,
-            Err(refusal) => return refused(self, refusal),
+            Err(disconnect) => return Err(disconnect),
         };
         self.admit(connection, &claims)?;
         let Some(session) = connection.session() else { return Ok(()) };

@@ -74,8 +74,7 @@ impl Policy {
     pub(super) fn connection(&self, token: &str) -> Result<ConnectionClaims, TokenError> {
         let claims = self.connection_keys.current().verify_connection(token, unix_now());
         let claims = claims.map_err(|error| ask_for_keys(error, &self.connection_keys))?;
-        let (id, issued_at) = (claims.token_id.clone(), claims.issued_at);
-        self.check_revoked(&claims.user, &TokenMark { id, issued_at })?;
+        self.check_revoked(&claims.user, claims.token_id.as_deref(), claims.issued_at)?;
         Ok(claims)
     }
 
@@ -86,13 +85,17 @@ impl Policy {
     pub(super) fn subscription(&self, token: &str) -> Result<SubscriptionClaims, TokenError> {
         let claims = self.subscription_keys.current().verify_subscription(token, unix_now());
         let claims = claims.map_err(|error| ask_for_keys(error, &self.subscription_keys))?;
-        let (id, issued_at) = (claims.token_id.clone(), claims.issued_at);
-        self.check_revoked(&claims.user, &TokenMark { id, issued_at })?;
+        self.check_revoked(&claims.user, claims.token_id.as_deref(), claims.issued_at)?;
         Ok(claims)
     }
 
-    fn check_revoked(&self, user: &str, token: &TokenMark) -> Result<(), TokenError> {
-        match self.is_revoked(user, token) {
+    fn check_revoked(
+        &self,
+        user: &str,
+        token_id: Option<&str>,
+        issued_at: Option<u64>,
+    ) -> Result<(), TokenError> {
+        match self.revocations.read().is_revoked(user, token_id, issued_at) {
             true => Err(TokenError::Invalid("it was revoked")),
             false => Ok(()),
         }

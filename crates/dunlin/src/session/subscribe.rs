@@ -95,21 +95,14 @@ impl Shard {
 
     /// A subscriber's place in its channel's order has come.
     pub(crate) fn joined(self: &Rc<Self>, joined: Joined) {
-        let connection = self.connection(joined.connection);
-        let is_wanted = connection.as_ref().is_some_and(|connection| {
-            let session = connection.session().map(|session| session.borrow());
-            let subscription = session.as_ref().and_then(|s| s.subscription(&joined.channel));
-            subscription.is_some_and(|s| matches!(s.state, State::Joining(_)))
-        });
         let channel = joined.channel.clone();
-        match connection {
-            Some(connection) if is_wanted => self.stand(&connection, joined),
-            _ => {}
+        if let Some(connection) = self.connection(joined.connection) {
+            self.stand(&connection, joined);
         }
         self.end_join(&channel);
     }
 
-    /// Puts a subscriber into the hub and tells whom it concerns.
+    /// Puts a subscriber that still wants its place into the hub and tells whom it concerns.
     fn stand(self: &Rc<Self>, connection: &Rc<Connection>, joined: Joined) {
         let Some(session) = connection.session() else { return };
         let Joined { channel, number, snapshot, .. } = joined;
