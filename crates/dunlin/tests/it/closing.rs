@@ -122,14 +122,18 @@ fn what_is_within_the_limits_passes() {
 fn a_goodbye_is_answered_with_its_code() {
     Flock::each(&[], |flock| {
         let node = flock.node(0);
-        for (payload, code) in [
+        for (number, (payload, code)) in [
             (&b""[..], 1000),
             (b"\x03\xe8", 1000),
             (b"\x03\xe9going away", 1001),
             (b"\x0b\xb8", 3000),
             (b"\x13\x87own", 4999),
-        ] {
-            let mut client = node.join("bye");
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            // Each in a channel of its own: over Redis the words of the one before may come late.
+            let mut client = node.join(&format!("bye-{number}"));
             client.send_text("last words");
             client.send(Opcode::Close, payload);
             let mut answer = client.receive();
