@@ -1,7 +1,7 @@
 // The first tab: a chat over the plain dialect, a frame in, a frame out.
 
 import { fly } from "./flock.js";
-import { $, append, askNode, channel, clip, element, note, paintNode, setState } from "./page.js";
+import { $, append, askNode, channel, clip, element, followChannel, note, paintNode, setState } from "./page.js";
 
 const LOG_LINES = 500, TEXT_CHARS = 4000, RATE_SECONDS = 5;
 const BACKOFF_FIRST = 250, BACKOFF_MOST = 15000, STEADY_AFTER = 5000;
@@ -193,13 +193,7 @@ $("compose").onsubmit = (event) => {
   $("text").value = "";
   $("text").focus();
 };
-$("join").onsubmit = (event) => {
-  event.preventDefault();
-  location.hash = $("channel").value;
-  $("text").focus();
-};
-$("channel").onblur = () => { if ($("channel").checkValidity()) location.hash = $("channel").value; };
-addEventListener("hashchange", rejoin);
+followChannel(rejoin);
 addEventListener("online", () => { if (!socket) connect(); });
 
 rejoin();

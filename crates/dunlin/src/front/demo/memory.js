@@ -2,7 +2,7 @@
 // was said before, who is here, and that a connection that was cut off misses nothing.
 
 import { fly } from "./flock.js";
-import { $, append, askNode, channel, clip, element, hue, note, setState } from "./page.js";
+import { $, append, askNode, channel, clip, element, followChannel, hue, note, setState } from "./page.js";
 
 const NAMESPACE = "demo", DEFAULT = "room", TEXT_CHARS = 4000;
 const HISTORY_LINES = 50, CHATTER_EVERY = 900, PRESENCE_AFTER = 150;
@@ -250,12 +250,6 @@ $("compose").onsubmit = (event) => {
   $("text").value = "";
   $("text").focus();
 };
-$("join").onsubmit = (event) => {
-  event.preventDefault();
-  location.hash = $("channel").value;
-  $("text").focus();
-};
-$("channel").onblur = () => { if ($("channel").checkValidity()) location.hash = $("channel").value; };
-addEventListener("hashchange", join);
+followChannel(join);
 
 join();

@@ -19,6 +19,17 @@ export function channel() {
   return name;
 }
 
+// Calls `rejoin` whenever another channel is chosen: in the form, or in the address.
+export function followChannel(rejoin) {
+  $("join").onsubmit = (event) => {
+    event.preventDefault();
+    location.hash = $("channel").value;
+    $("text").focus();
+  };
+  $("channel").onblur = () => { if ($("channel").checkValidity()) location.hash = $("channel").value; };
+  addEventListener("hashchange", rejoin);
+}
+
 // Shows which node answers us, and returns its name.
 export async function askNode() {
   let node = null;
