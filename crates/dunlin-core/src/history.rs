@@ -1,6 +1,6 @@
 //! History: questions about a channel's past, and their answers.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     position::{Epoch, Position},
@@ -32,7 +32,7 @@ pub struct Since {
 pub struct History {
     /// The channel's newest position.
     pub top: Position,
-    /// The publications, in the order asked for.
+    /// The publications, in the order asked for; a page of them where there are more.
     pub publications: Vec<Arc<Publication>>,
 }
 
@@ -40,18 +40,41 @@ pub struct History {
 #[derive(Debug)]
 pub enum Recovery {
     /// Nothing is missing.
-    Whole {
-        /// Where the publications begin: the position asked about, or an earlier one, when a server
-        /// lost what it had told subscribers and another one went on from there.
-        base: u64,
+    Page {
         /// The channel's newest position.
         top: Position,
-        /// Everything behind `base` up to `top`, oldest first.
+        /// What follows the position, from the oldest; if it does not reach `top`, more follows.
         publications: Vec<Arc<Publication>>,
+        /// How long the oldest of them are kept yet, and perhaps all.
+        ttl: Duration,
     },
     /// Something is missing, or may be.
     Lost {
         /// The channel's newest position.
         top: Position,
     },
+}
+
+/// With the publication by which it has so many, a page ends.
+pub const PAGE_PUBLICATIONS: usize = 1000;
+
+/// With the publication by which it has so many bytes, a page ends: other questions need not wait
+/// for long, neither here nor at the broker.
+pub const PAGE_BYTES: usize = 1 << 20;
+
+/// How much of a history is told at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageBounds {
+    /// Most publications.
+    pub publications: usize,
+    /// With the publication by which it has so many bytes, it ends.
+    pub bytes: usize,
+}
+
+impl PageBounds {
+    /// At most so many publications of a page that may have so many bytes.
+    #[must_use]
+    pub fn new(publications: usize, bytes: usize) -> Self {
+        Self { publications: publications.min(PAGE_PUBLICATIONS), bytes: bytes.min(PAGE_BYTES) }
+    }
 }

@@ -1,6 +1,7 @@
 //! A shard's inbox: what other threads hand to it, taken out all at once in one turn.
 
 use std::{
+    collections::HashSet,
     mem,
     sync::{
         Arc,
@@ -51,8 +52,14 @@ pub struct Joined {
     pub snapshot: Snapshot,
 }
 
+/// How often a shard may be found to take nothing out of a full inbox, looked at once a second,
+/// before everybody else goes on without it.
+const STALLS_MAX: u32 = 2;
+
 /// The queue in front of a shard. Pushing never fails and never waits; who pushes awaits
-/// [`Inbox::room`] first, so the queue exceeds its marks by at most one batch per giver.
+/// [`Inbox::room`] first, so the queue exceeds its marks by at most one batch per giver. A shard
+/// that takes nothing for too long is not waited for: the subscribers of what finds no room are
+/// told.
 #[derive(Debug)]
 pub struct Inbox {
     queue: Mutex<Queue>,
@@ -68,6 +75,11 @@ pub struct Inbox {
 struct Queue {
     notices: Vec<Notice>,
     bytes: usize,
+    /// How often the shard was found not to have taken anything out of a full queue.
+    stalls: u32,
+    /// The channels that were told of publications for which there was no room; none while givers
+    /// wait for room instead.
+    overrun: Option<HashSet<ChannelName>>,
 }
 
 impl Inbox {
@@ -88,6 +100,21 @@ impl Inbox {
     pub fn push(&self, batch: &[Arc<Publication>]) {
         let bytes = batch.iter().map(|publication| publication.data().len()).sum();
         self.append(batch.iter().cloned().map(Notice::Publication), bytes);
+    }
+
+    /// Looks whether the shard takes what it is given. Called about once a second.
+    pub fn look_after(&self) {
+        let mut queue = self.queue.lock();
+        if queue.overrun.is_some() || !self.is_full.load(Ordering::Acquire) {
+            return;
+        }
+        queue.stalls += 1;
+        if queue.stalls > STALLS_MAX {
+            queue.overrun = Some(HashSet::new());
+            self.is_full.store(false, Ordering::Release);
+            drop(queue);
+            self.drained.notify_waiters();
+        }
     }
 
     /// Tells the shard that a subscriber begins here.
@@ -118,6 +145,9 @@ impl Inbox {
     fn append(&self, notices: impl IntoIterator<Item = Notice>, bytes: usize) {
         let was_empty = {
             let mut queue = self.queue.lock();
+            if queue.overrun.is_some() {
+                return queue.overrun_by(notices);
+            }
             let was_empty = queue.notices.is_empty();
             queue.notices.extend(notices);
             queue.bytes += bytes;
@@ -146,6 +176,7 @@ impl Inbox {
             let mut queue = self.queue.lock();
             mem::swap(&mut queue.notices, turn);
             queue.bytes = 0;
+            (queue.stalls, queue.overrun) = (0, None);
             self.is_full.swap(false, Ordering::AcqRel)
         };
         if was_full {
@@ -170,12 +201,36 @@ impl Inbox {
     }
 }
 
+impl Queue {
+    /// Takes what can be told nowhere else; of publications only that they were lost at this place.
+    fn overrun_by(&mut self, notices: impl IntoIterator<Item = Notice>) {
+        let told = self.overrun.get_or_insert_default();
+        for notice in notices {
+            let Notice::Publication(publication) = notice else {
+                self.notices.push(notice);
+                continue;
+            };
+            if told.insert(publication.channel().clone()) {
+                let turn = match publication.position() {
+                    Some(_) => Turn::Lost,
+                    None => Turn::Dropped,
+                };
+                self.notices.push(Notice::Turned(publication.channel().clone(), turn));
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::task::yield_now;
 
     use super::*;
-    use crate::{limits::tests::small, publication::Kind};
+    use crate::{
+        limits::tests::small,
+        position::{Epoch, Position},
+        publication::Kind,
+    };
 
     fn publication(text: &'static str) -> Arc<Publication> {
         let channel = ChannelName::new("c").unwrap();
@@ -207,6 +262,42 @@ mod tests {
         inbox.take(&mut turn);
         let [Notice::Publication(last)] = &turn[..] else { panic!("{turn:?}") };
         assert_eq!(last.data(), b"4");
+    }
+
+    #[tokio::test]
+    async fn a_shard_that_takes_nothing_is_told_what_it_lost_and_holds_nobody_up() {
+        let inbox = Inbox::new(&Limits { inbox_publications: 2, ..small() });
+        inbox.push(&[publication("1"), publication("2")]);
+        for _ in 0..STALLS_MAX {
+            inbox.look_after();
+            assert!(!inbox.has_room());
+        }
+        inbox.look_after();
+        inbox.room().await;
+        let epoch = Epoch { id: 7, branch: 0 };
+        let placed = |offset| {
+            let channel = ChannelName::new("kept").unwrap();
+            let publication = Publication::new(channel, Kind::Text, Bytes::new());
+            Arc::new(publication.at(Position { offset, epoch }))
+        };
+        for offset in 1..1000 {
+            inbox.push(&[publication("lost")]);
+            inbox.push(&[placed(offset)]);
+        }
+        let mut turn = Vec::new();
+        inbox.take(&mut turn);
+        let [Notice::Publication(_), Notice::Publication(_), rest @ ..] = &turn[..] else {
+            panic!("{turn:?}")
+        };
+        let [Notice::Turned(left, Turn::Dropped), Notice::Turned(right, Turn::Lost)] = rest else {
+            panic!("{rest:?}")
+        };
+        assert_eq!((left.as_str(), right.as_str()), ("c", "kept"));
+        // It took what it was given: all is as before.
+        turn.clear();
+        inbox.push(&[placed(1000)]);
+        inbox.take(&mut turn);
+        assert!(matches!(&turn[..], [Notice::Publication(_)]), "{turn:?}");
     }
 
     #[tokio::test]

@@ -9,14 +9,17 @@
 
 mod entry;
 mod heals;
+mod knowledge;
+mod questions;
+mod rings;
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, VecDeque},
     hash::BuildHasher,
-    mem,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Instant,
 };
@@ -24,24 +27,26 @@ use std::{
 use foldhash::quality::RandomState;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
-use tokio::sync::watch;
 
-pub use self::entry::{PendingWish, Wish};
 use self::{
     entry::{Entry, Knowledge},
     heals::Heals,
+    rings::Rings,
+};
+pub use self::{
+    entry::{PendingWish, Wish},
+    heals::{HEALERS, Question},
 };
 use crate::{
     channel::ChannelName,
-    error::{BrokerLost, PublishError, PublishOutcome},
-    history::Recovery,
+    error::{PublishError, PublishOutcome},
     ids::{ConnectionId, ShardId},
     inbox::{Inbox, Joined},
-    limits::LINGER,
+    limits::{LINGER, RING_BYTES},
     namespace::Retention,
     position::Position,
     publication::Publication,
-    stream::{Begin, Flow, Gap, Resume, Snapshot, Turn},
+    stream::{Begin, Flow, Read, Resume, Snapshot, Turn},
 };
 
 /// A power of two well above the number of threads that meet here.
@@ -50,11 +55,12 @@ const PARTITIONS: usize = 64;
 /// The table of channels that this node wants, shared by shards, broker and front.
 pub struct Interest {
     inboxes: Box<[Arc<Inbox>]>,
-    partitions: Box<[Mutex<Partition>]>,
+    partitions: Box<[Lock]>,
     hasher: RandomState,
     heals: Heals,
+    rings: Rings,
     /// Channels ever wanted; numbers them.
-    numbers: AtomicU32,
+    numbers: AtomicU64,
 }
 
 #[derive(Default)]
@@ -63,7 +69,10 @@ struct Partition {
     /// Channels whose last subscriber left, oldest first; stale when the channel was wanted again
     /// since.
     lingering: VecDeque<(Instant, ChannelName)>,
+    rings: rings::Order,
 }
+
+type Lock = Mutex<Partition>;
 
 /// Whether a subscriber began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,8 +104,21 @@ impl Interest {
             partitions: (0..PARTITIONS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::default(),
             heals: Heals::default(),
-            numbers: AtomicU32::new(0),
+            rings: Rings::new(RING_BYTES),
+            numbers: AtomicU64::new(0),
         }
+    }
+
+    /// The same with another bound than [`RING_BYTES`] for what its streams remember.
+    #[must_use]
+    pub fn with_ring_bytes(self, bytes_max: usize) -> Self {
+        Self { rings: Rings::new(bytes_max), ..self }
+    }
+
+    /// About how many bytes its streams remember.
+    #[must_use]
+    pub fn ring_bytes(&self) -> usize {
+        self.rings.bytes()
     }
 
     /// Notes that `shard` wants `channel`, of which the broker keeps what `retention` says.
@@ -110,9 +132,10 @@ impl Interest {
     ) -> Wish {
         let mut partition = self.partition(channel).lock();
         let new = || {
+            let unique = self.numbers.fetch_add(1, Ordering::Relaxed);
             // Never 0, which the Centrifuge protocol would leave out.
-            let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-            Entry::new(retention, number.wrapping_add(1).max(1))
+            let number = (unique % u64::from(u32::MAX)) as u32 + 1;
+            Entry::new(retention, number, unique)
         };
         let entry = partition.entries.entry(channel.clone()).or_insert_with(new);
         entry.want(shard);
@@ -137,30 +160,32 @@ impl Interest {
 
     /// Lets a subscriber of a channel that was granted begin: a notice in the inbox of its shard,
     /// at its place in the channel's order. `read` is what the broker answered to the last
-    /// [`Entered::Read`].
+    /// [`Entered::Read`], or to somebody else's.
     pub fn enter(
         &self,
         channel: &ChannelName,
         connection: ConnectionId,
         resume: Option<Resume>,
-        read: Option<&Recovery>,
+        read: Option<&Read>,
     ) -> Entered {
         let mut partition = self.partition(channel).lock();
         let Some(entry) = partition.entries.get_mut(channel) else { return Entered::NotGranted };
         if !matches!(entry.knowledge, Knowledge::Acknowledged) {
             return Entered::NotGranted;
         }
-        let snapshot = match entry.stream.as_mut().map(|stream| stream.begin(resume, read)) {
+        let now = Instant::now();
+        let snapshot = match entry.stream.as_mut().map(|stream| stream.begin(resume, read, now)) {
             None => Snapshot::default(),
             Some(Some(Begin::At(snapshot))) => snapshot,
             Some(Some(Begin::Read(since))) => return Entered::Read(since),
             Some(Some(Begin::Heal(gap))) => {
-                entry.hold();
-                self.heals.push(channel, gap);
+                self.ask(channel, entry, gap, now);
                 return Entered::NotGranted;
             }
             Some(None) => return Entered::NotGranted,
         };
+        entry.was_resumed |= resume.is_some();
+        let change = self.rings.settle(entry);
         entry.want(connection.shard);
         let number = entry.number;
         self.inboxes[connection.shard.place()].push_joined(Joined {
@@ -169,6 +194,7 @@ impl Interest {
             number,
             snapshot,
         });
+        self.rings.follow(&mut partition, channel, change);
         Entered::Here
     }
 
@@ -198,7 +224,9 @@ impl Interest {
                     .get(&channel)
                     .is_none_or(|entry| entry.unwanted_since != Some(since));
                 if !is_stale {
-                    partition.entries.remove(&channel);
+                    if let Some(entry) = partition.entries.remove(&channel) {
+                        self.rings.close(&entry);
+                    }
                     unsubscribe(&channel);
                 }
             }
@@ -213,13 +241,15 @@ impl Interest {
         let Some(stream) = &mut entry.stream else {
             return self.push(&entry.shards, batch);
         };
+        let now = Instant::now();
         let mut through = SmallVec::<[_; 8]>::new();
-        let flow = stream.take(batch, &mut through);
+        let flow = stream.take(batch, now, &mut through);
         self.push(&entry.shards, &through);
         if let Flow::Stopped(gap) = flow {
-            entry.hold();
-            self.heals.push(channel, gap);
+            self.ask(channel, entry, gap, now);
         }
+        let change = self.rings.settle(entry);
+        self.rings.follow(&mut partition, channel, change);
     }
 
     fn push(&self, shards: &[ShardId], batch: &[Arc<Publication>]) {
@@ -236,59 +266,25 @@ impl Interest {
         }
     }
 
-    /// Waits for the next gap that the broker has to be asked about. Cancel-safe.
-    pub async fn next_gap(&self) -> (ChannelName, Gap) {
-        self.heals.next().await
-    }
-
-    /// The broker's answer about a gap.
-    pub fn healed(&self, channel: &ChannelName, gap: Gap, recovery: Recovery) {
-        let mut partition = self.partition(channel).lock();
-        let Some(entry) = partition.entries.get_mut(channel) else { return };
-        let Some(stream) = &mut entry.stream else { return };
-        let Some(healed) = stream.healed(gap, recovery) else { return };
-        if healed.turn != Turn::None {
-            self.push_turn(&entry.shards, channel, healed.turn);
-        }
-        self.push(&entry.shards, &healed.through);
-        match healed.flow {
-            Flow::On => entry.grant(),
-            Flow::Stopped(gap) => self.heals.push(channel, gap),
-        }
-    }
-
-    /// The broker could not be asked about a gap: [`Interest::audit`] has it asked again.
-    pub fn not_healed(&self, channel: ChannelName, gap: Gap) {
-        self.heals.postpone(channel, gap);
-    }
-
     /// Forgets the publications that the stream of `channel` remembers; its position stays.
     pub fn forget(&self, channel: &ChannelName) {
         let mut partition = self.partition(channel).lock();
-        let entry = partition.entries.get_mut(channel);
-        if let Some(stream) = entry.and_then(|entry| entry.stream.as_mut()) {
-            stream.forget();
+        if let Some(entry) = partition.entries.get_mut(channel) {
+            self.forget_ring(entry);
         }
     }
 
-    /// Asks anew about gaps that could not be healed, and whether channels that have been silent
-    /// for a minute or so should have been. Called about once a second.
-    pub fn audit(&self, number: usize) {
-        self.heals.resume();
-        let mut partition = self.partitions[number % PARTITIONS].lock();
-        for (channel, entry) in &mut partition.entries {
-            if entry.stream.as_mut().is_some_and(|stream| stream.has_been_idle()) {
-                self.heal(channel, entry);
-            }
-        }
-    }
-
-    /// Stops an entry's stream, if it has one, until the broker has said where it is.
-    fn heal(&self, channel: &ChannelName, entry: &mut Entry) {
+    fn forget_ring(&self, entry: &mut Entry) {
         if let Some(stream) = &mut entry.stream {
-            let gap = stream.stop();
-            entry.hold();
-            self.heals.push(channel, gap);
+            stream.forget();
+            let _smaller = self.rings.settle(entry);
+        }
+    }
+
+    /// The same for all channels: any history may have been removed.
+    pub fn forget_all(&self) {
+        for partition in &self.partitions {
+            partition.lock().entries.values_mut().for_each(|entry| self.forget_ring(entry));
         }
     }
 
@@ -314,53 +310,18 @@ impl Interest {
         }
     }
 
-    /// The broker knows our interest in `channel` from now on. A stream is healed first: what was
-    /// published before may be missing.
-    pub fn acknowledge(&self, channel: &ChannelName) {
-        let mut partition = self.partition(channel).lock();
-        let Some(entry) = partition.entries.get_mut(channel) else { return };
-        match entry.stream {
-            Some(_) => self.heal(channel, entry),
-            None => entry.grant(),
-        }
-    }
-
-    /// The broker does not let us have `channel`: whoever waits is told, and the next wish asks
-    /// again. Subscribers from before a loss would hear nothing any more, and are told too.
-    pub fn refuse(&self, channel: &ChannelName) {
-        let mut partition = self.partition(channel).lock();
-        let Some(entry) = partition.entries.get_mut(channel) else { return };
-        if entry.stream.is_some() {
-            self.push_turn(&entry.shards, channel, Turn::Lost);
-        }
-        if let Knowledge::Ordered(waiting) = mem::replace(&mut entry.knowledge, Knowledge::Nothing)
-        {
-            waiting.send_replace(Some(Err(BrokerLost)));
-        }
-    }
-
-    /// The broker has forgotten us: nothing is acknowledged any more, and whoever waits is told.
-    pub fn lose(&self) {
-        for partition in &self.partitions {
-            for entry in partition.lock().entries.values_mut() {
-                if let Knowledge::Ordered(answer) = &entry.knowledge {
-                    answer.send_replace(Some(Err(BrokerLost)));
-                }
-                entry.knowledge = Knowledge::Ordered(watch::Sender::new(None));
-                if let Some(stream) = &mut entry.stream {
-                    stream.stop();
-                }
-            }
-        }
-    }
-
-    /// Every channel the broker must know of, for subscribing anew after a loss.
+    /// Those of these channels that the broker must know of, for subscribing anew after a loss.
+    /// Those that were wanted most come first, for that is where most subscribers wait.
     #[must_use]
-    pub fn channels(&self) -> Vec<ChannelName> {
-        let of = |partition: &Mutex<Partition>| -> Vec<ChannelName> {
-            partition.lock().entries.keys().cloned().collect()
+    pub fn channels(&self, is_wanted: &dyn Fn(&ChannelName) -> bool) -> Vec<ChannelName> {
+        let of = |lock: &Lock| -> Vec<(u64, ChannelName)> {
+            let partition = lock.lock();
+            let wanted = partition.entries.iter().filter(|(channel, _)| is_wanted(channel));
+            wanted.map(|(channel, entry)| (entry.wishes, channel.clone())).collect()
         };
-        self.partitions.iter().flat_map(of).collect()
+        let mut channels: Vec<_> = self.partitions.iter().flat_map(of).collect();
+        channels.sort_unstable_by_key(|(wishes, _)| Reverse(*wishes));
+        channels.into_iter().map(|(_, channel)| channel).collect()
     }
 
     /// How many channels the broker must know of.

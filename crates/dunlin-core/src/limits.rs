@@ -23,15 +23,29 @@ pub struct Limits {
     pub inbox_publications: usize,
     /// Bytes that may wait in a shard's inbox before those who bring more must wait.
     pub inbox_bytes: usize,
+    /// Bytes that streams remember for those who come back, all channels of the node together.
+    pub ring_bytes: usize,
+    /// Bytes that the memory broker keeps.
+    pub history_bytes: usize,
     /// Control frames a client may send per second in the long run.
     pub control_rate: u32,
     /// Control frames a client may send at once.
     pub control_burst: u32,
 }
 
+/// What [`Limits::ring_bytes`] is unless somebody says otherwise.
+pub const RING_BYTES: usize = 256 << 20;
+
+/// What [`Limits::history_bytes`] is unless somebody says otherwise.
+pub const HISTORY_BYTES: usize = 256 << 20;
+
 /// How long a channel without subscribers stays subscribed at the broker, so that churn costs the
 /// broker nothing.
 pub const LINGER: Duration = Duration::from_secs(5);
+
+/// How long the stream of a channel may be without anything of what it misses, while the broker is
+/// there, before its subscribers are told that it is lost.
+pub const HEAL_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Longest wait for the broker's acknowledgement of a subscription.
 pub const SUBSCRIBE_WAIT: Duration = Duration::from_secs(5);
@@ -80,6 +94,8 @@ pub(crate) mod tests {
             connections: 100,
             inbox_publications: 1000,
             inbox_bytes: 1 << 20,
+            ring_bytes: 1 << 20,
+            history_bytes: 1 << 20,
             control_rate: 10,
             control_burst: 30,
         }

@@ -3,7 +3,10 @@
 //!
 //! What a delivery costs is counted on the shard in plain integers and added here once per turn.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use parking_lot::Mutex;
 use prometheus_client::{
@@ -46,6 +49,11 @@ pub struct Metrics {
     pub accept_errors: Counter,
     /// Connections whose task panicked; a bug of ours each.
     pub panics: Counter,
+    /// By how many seconds the clock of another node is ahead of this node's, of the one that
+    /// differs most; 0 while all agree.
+    pub clock_difference_seconds: Gauge<f64, AtomicU64>,
+    /// Nodes that live and keep in another layout what nodes share.
+    pub nodes_of_other_layout: Gauge,
 }
 
 /// The label of a refused upgrade.
@@ -121,6 +129,8 @@ impl Metrics {
             api_calls: Family::default(),
             accept_errors: Counter::default(),
             panics: Counter::default(),
+            clock_difference_seconds: Gauge::default(),
+            nodes_of_other_layout: Gauge::default(),
         };
         let m = metrics.clone();
         registry.register("publications_in", "Publishes taken from clients", m.publications_in);
@@ -146,6 +156,16 @@ impl Metrics {
             m.accept_errors,
         );
         registry.register("panics", "Connections ended by a bug in the server", m.panics);
+        registry.register(
+            "clock_difference_seconds",
+            "By how much the clock of another node is ahead of this node's",
+            m.clock_difference_seconds,
+        );
+        registry.register(
+            "nodes_of_other_layout",
+            "Nodes that live and keep in another layout what nodes share",
+            m.nodes_of_other_layout,
+        );
         registry.register_collector(Box::new(Totals { ledgers, channel_count }));
         metrics
     }

@@ -256,6 +256,13 @@ impl Namespaces {
         }
     }
 
+    /// Whether any channel has a past, or is known who is there.
+    #[must_use]
+    pub fn keep_anything(&self) -> bool {
+        let mut all = self.named.values().chain([&self.without_namespace]);
+        all.any(|options| options.retention().is_some() || options.presence)
+    }
+
     /// Whether there is a namespace of this name.
     #[must_use]
     pub fn contains(&self, namespace: &str) -> bool {

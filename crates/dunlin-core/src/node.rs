@@ -1,22 +1,32 @@
 //! The node: the one façade over interest and broker. Sessions, HTTP API and every other side door
 //! call it.
 
+mod reads;
+
 use std::{sync::Arc, time::Instant};
 
+use self::reads::{Reads, Shared};
 use crate::{
-    broker::{BrokerStatus, History, HistoryQuery, Publish, Recovery, ReplyTo, Room, SharedBroker},
+    broker::{History, HistoryQuery, Outage, Publish, Recovery, ReplyTo, Room, SharedBroker},
     channel::ChannelName,
     error::{BrokerLost, HistoryError},
+    history::{PAGE_BYTES, PAGE_PUBLICATIONS, PageBounds, Since},
     ids::{ConnectionId, ShardId},
-    interest::{Entered, Interest, Wish},
+    interest::{Entered, Interest, Question, Wish},
     namespace::{Namespaces, Retention},
+    position::Position,
     presence::{PresenceStore, SharedPresence},
-    publication::Publication,
-    stream::{Gap, Resume},
+    stream::{Ask, Gap, Resume},
 };
 
 /// How often a join starts over when the stream turns under it, before it gives up.
 const JOIN_ATTEMPTS: usize = 8;
+
+/// The most that one client is told at once of what it missed; who missed more begins anew.
+const RECOVERY_BYTES_MAX: usize = 32 << 20;
+
+/// The most of a history that is told at once; who wants more asks behind it.
+pub const HISTORY_BYTES_MAX: usize = 32 << 20;
 
 /// One running process as its shards and its front see it.
 pub struct Node {
@@ -24,6 +34,7 @@ pub struct Node {
     broker: SharedBroker,
     presence: SharedPresence,
     namespaces: Arc<Namespaces>,
+    reads: Reads,
 }
 
 impl Node {
@@ -35,7 +46,7 @@ impl Node {
         presence: SharedPresence,
         namespaces: Arc<Namespaces>,
     ) -> Self {
-        Self { interest, broker, presence, namespaces }
+        Self { interest, broker, presence, namespaces, reads: Reads::default() }
     }
 
     /// The options of every channel there can be.
@@ -50,17 +61,40 @@ impl Node {
         &*self.presence
     }
 
-    /// A part of what is kept of `channel`.
+    /// A part of what is kept of `channel`, less than asked for where that is more than
+    /// [`HISTORY_BYTES_MAX`].
     ///
     /// # Errors
     /// [`HistoryError`].
     pub async fn history(
         &self,
         channel: &ChannelName,
-        query: HistoryQuery,
+        mut query: HistoryQuery,
         retention: Retention,
     ) -> Result<History, HistoryError> {
-        self.broker.history(channel, query, retention).await
+        let mut all = self.broker.history(channel, query, retention).await?;
+        let mut bytes = 0;
+        let mut found = all.publications.len();
+        loop {
+            let page = &all.publications[all.publications.len() - found..];
+            let of_page: usize = page.iter().map(|publication| publication.data().len()).sum();
+            let end = page.last().and_then(|last| last.position()).map(|end| end.offset);
+            bytes += of_page;
+            query.limit -= found.min(query.limit);
+            let is_last = found < PAGE_PUBLICATIONS && of_page < PAGE_BYTES;
+            if is_last || query.limit == 0 || bytes > HISTORY_BYTES_MAX {
+                return Ok(all);
+            }
+            let Some(end) = end else { return Ok(all) };
+            query.since = Some(Since { offset: end, epoch: None });
+            let next = self.broker.history(channel, query, retention).await?;
+            if next.top.epoch.id != all.top.epoch.id {
+                // Another past has begun: what follows is no part of this one.
+                return Ok(all);
+            }
+            found = next.publications.len();
+            all.publications.extend(next.publications);
+        }
     }
 
     /// Forgets what was published in `channel`; its position stays.
@@ -83,13 +117,11 @@ impl Node {
         shard: ShardId,
         retention: Option<Retention>,
     ) -> Result<Wish, BrokerLost> {
-        match self.broker.status() {
-            BrokerStatus::Ready => {
-                let subscribe = || self.broker.subscribe(channel);
-                Ok(self.interest.add(channel, shard, retention, subscribe))
-            }
-            BrokerStatus::Lost => Err(BrokerLost),
+        if !self.broker.outages(Some(channel)).is_empty() {
+            return Err(BrokerLost);
         }
+        let subscribe = || self.broker.subscribe(channel);
+        Ok(self.interest.add(channel, shard, retention, subscribe))
     }
 
     /// Makes `connection` a subscriber of `channel`: returns once its place in the channel's order
@@ -105,49 +137,94 @@ impl Node {
         retention: Option<Retention>,
         resume: Option<Resume>,
     ) -> Result<(), BrokerLost> {
-        let mut read = None;
+        let mut read: Option<Arc<Shared>> = None;
         for _ in 0..JOIN_ATTEMPTS {
             if let Wish::Pending(wish) = self.want(channel, connection.shard, retention)? {
                 wish.granted().await?;
             }
-            match self.interest.enter(channel, connection, resume, read.take().as_ref()) {
+            let answer = read.as_ref().map(|shared| &shared.read);
+            match self.interest.enter(channel, connection, resume, answer) {
                 Entered::Here => return Ok(()),
-                Entered::NotGranted => {}
+                Entered::NotGranted => read = None,
                 Entered::Read(since) => {
                     let (Some(retention), Some(resume)) = (retention, resume) else { continue };
-                    let limit = resume.limit;
-                    read = Some(self.broker.recover(channel, since, limit, retention).await?);
+                    let since = read.map_or(since, |shared| shared.for_all_behind(since));
+                    let ask = |since| self.recover_all(channel, since, resume.limit, retention);
+                    read = Some(self.reads.read(channel, since, ask).await?);
                 }
             }
         }
         Err(BrokerLost)
     }
 
-    /// Asks the broker about gaps in streams, for ever. Several may do so side by side.
+    /// Everything behind `since`, page by page; lost where that is more than `limit` publications
+    /// or [`RECOVERY_BYTES_MAX`].
+    async fn recover_all(
+        &self,
+        channel: &ChannelName,
+        since: Position,
+        limit: usize,
+        retention: Retention,
+    ) -> Result<Recovery, BrokerLost> {
+        let bounds = PageBounds::new(limit.max(1), PAGE_BYTES);
+        let (mut all, mut bytes, mut oldest_ttl) = (Vec::new(), 0, None);
+        let mut end = since;
+        loop {
+            let recovery = self.broker.recover(channel, end, bounds, retention).await?;
+            let Recovery::Page { top, mut publications, ttl } = recovery else {
+                return Ok(recovery);
+            };
+            bytes += publications.iter().map(|it| it.data().len()).sum::<usize>();
+            let offset = publications.last().and_then(|last| last.position()).map(|it| it.offset);
+            let is_more = offset.is_some_and(|offset| offset < top.offset);
+            all.append(&mut publications);
+            let ttl = *oldest_ttl.get_or_insert(ttl);
+            if !is_more {
+                return Ok(Recovery::Page { top, publications: all, ttl });
+            }
+            if all.len() >= limit || bytes > RECOVERY_BYTES_MAX {
+                return Ok(Recovery::Lost { top });
+            }
+            end = Position { offset: offset.unwrap_or(end.offset), epoch: top.epoch };
+        }
+    }
+
+    /// Puts questions about streams to the broker, for ever. [`HEALERS`](crate::interest::HEALERS)
+    /// tasks do so side by side.
     pub async fn heal(&self) {
         loop {
-            let (channel, gap) = self.interest.next_gap().await;
-            match self.ask(&channel, gap).await {
-                Ok(recovery) => self.interest.healed(&channel, gap, recovery),
-                Err(BrokerLost) => self.interest.not_healed(channel, gap),
+            match self.interest.next_question().await {
+                Question::Positions(asked) => self.locate(asked).await,
+                Question::Audit(asked) => {
+                    self.locate(asked).await;
+                    self.interest.end_audit();
+                }
+                Question::Page(channel, gap) => self.read_page(channel, gap).await,
             }
         }
     }
 
-    async fn ask(&self, channel: &ChannelName, gap: Gap) -> Result<Recovery, BrokerLost> {
-        let retention = gap.retention;
-        if let Some(since) = gap.since {
-            return self.broker.recover(channel, since, retention.size, retention).await;
+    async fn locate(&self, asked: Vec<(ChannelName, Gap)>) {
+        let channels: Vec<_> =
+            asked.iter().map(|(channel, gap)| (channel.clone(), gap.retention)).collect();
+        let positions = self.broker.positions(&channels).await;
+        for ((channel, gap), position) in asked.into_iter().zip(positions) {
+            match position {
+                Some(position) => self.interest.located(&channel, gap, position),
+                None => self.interest.not_answered(channel, gap),
+            }
         }
-        let query = HistoryQuery { since: None, limit: 1, is_reverse: true };
-        let history = self.broker.history(channel, query, retention).await;
-        // No epoch was asked for that could be wrong.
-        let History { top, publications } = history.map_err(|_| BrokerLost)?;
-        let is_latest = |publication: &Arc<Publication>| {
-            publication.position().is_some_and(|position| position.offset == top.offset)
-        };
-        let publications: Vec<_> = publications.into_iter().filter(is_latest).collect();
-        Ok(Recovery::Whole { base: top.offset - publications.len() as u64, top, publications })
+    }
+
+    async fn read_page(&self, channel: ChannelName, gap: Gap) {
+        let Ask::Page { since, bytes } = gap.ask else { return };
+        // What was read before is taken first: pages must not pile up in front of the shards.
+        self.interest.room().await;
+        let bounds = PageBounds::new(usize::MAX, bytes);
+        match self.broker.recover(&channel, since, bounds, gap.retention).await {
+            Ok(recovery) => self.interest.healed(&channel, gap, recovery),
+            Err(BrokerLost) => self.interest.not_answered(channel, gap),
+        }
     }
 
     /// Notes that the last subscriber of `channel` on `shard` left.
@@ -155,16 +232,16 @@ impl Node {
         self.interest.remove(channel, shard, now);
     }
 
-    /// Publishes; the broker returns it to every subscriber's node, this one too. Await
-    /// [`Node::publish_room`] first.
-    pub fn publish(&self, publish: Publish, reply: ReplyTo) {
-        self.broker.publish(&mut vec![(publish, reply)]);
+    /// Publishes; the broker returns it to every subscriber's node, this one too. Returns what the
+    /// publisher has to wait for before it goes on.
+    pub fn publish(&self, publish: Publish, reply: ReplyTo) -> Option<Room> {
+        self.broker.publish(&mut vec![(publish, reply)])
     }
 
-    /// Publishes what came together, in its order, and leaves the vector empty. Await
-    /// [`Node::publish_room`] first.
-    pub fn publish_all(&self, publishes: &mut Vec<(Publish, ReplyTo)>) {
-        self.broker.publish(publishes);
+    /// Publishes what came together, in its order, and leaves the vector empty. Returns what the
+    /// publisher has to wait for before it goes on.
+    pub fn publish_all(&self, publishes: &mut Vec<(Publish, ReplyTo)>) -> Option<Room> {
+        self.broker.publish(publishes)
     }
 
     /// Forgets what this node remembers of a channel whose history was removed.
@@ -172,21 +249,21 @@ impl Node {
         self.interest.forget(channel);
     }
 
-    /// What a publisher has to wait for before it goes on; none = nothing. Cancel-safe.
-    pub fn publish_room(&self) -> Option<Room<'_>> {
-        self.broker.room()
+    /// The same for all channels: it may have missed that a history was removed.
+    pub fn forget_all(&self) {
+        self.interest.forget_all();
     }
 
-    /// Whether the broker can carry publications now.
-    pub fn broker_status(&self) -> BrokerStatus {
-        self.broker.status()
+    /// What keeps the broker from carrying publications now; nothing = it is ready.
+    pub fn outages(&self) -> Vec<Outage> {
+        self.broker.outages(None)
     }
 
     /// Forgets channels that nobody has wanted for a while, and looks after streams. Called about
     /// once a second; `number` counts the calls.
     pub fn sweep(&self, number: usize, now: Instant) {
         self.interest.sweep(now, |channel| self.broker.unsubscribe(channel));
-        self.interest.audit(number);
+        self.interest.audit(number, now);
     }
 
     /// How many channels this node is subscribed to at the broker.

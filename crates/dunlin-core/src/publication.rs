@@ -129,6 +129,10 @@ struct Frame {
     next: OnceLock<Box<Self>>,
 }
 
+/// What comes from other nodes is read into buffers of this size; what fills most of one may keep
+/// it.
+pub const SHARED_BUFFER_BYTES: usize = 64 * 1024;
+
 impl Publication {
     /// A publication of `data`, without any frame yet.
     #[must_use]
@@ -164,6 +168,19 @@ impl Publication {
     pub fn at(mut self, position: Position) -> Self {
         self.position = Some(position);
         self
+    }
+
+    /// The same as it may be kept for long: a payload that came among others must not hold on to
+    /// the buffer that they share. Brokers see to that where there is a position or are details;
+    /// everything else is rarely kept and copied here.
+    #[must_use]
+    pub fn kept(self: &Arc<Self>) -> Arc<Self> {
+        let is_shared = self.position.is_none() && self.details.is_none();
+        if !is_shared || self.data().len() >= SHARED_BUFFER_BYTES / 2 {
+            return Arc::clone(self);
+        }
+        let data = Bytes::copy_from_slice(self.data());
+        Arc::new(Self::new(self.channel.clone(), self.kind, data))
     }
 
     /// The channel it is published to.
@@ -245,6 +262,18 @@ mod tests {
         assert_eq!(first, again);
         let other = publication.frame(Format::PLAIN_DEFLATED, |_| Bytes::from_static(b"z"));
         assert_eq!(&other[..], b"z");
+    }
+
+    #[test]
+    fn what_is_kept_holds_no_buffer_of_others() {
+        let buffer = Bytes::from(vec![b'a'; SHARED_BUFFER_BYTES]);
+        let channel = ChannelName::new("c").unwrap();
+        let kept = |data| Arc::new(Publication::new(channel.clone(), Kind::Text, data)).kept();
+        let small = kept(buffer.slice(..80));
+        let large = kept(buffer.slice(100..));
+        assert_eq!((small.data(), large.data()), (&buffer[..80], &buffer[100..]));
+        assert_ne!(small.data().as_ptr(), buffer.as_ptr());
+        assert_eq!(large.data().as_ptr(), buffer[100..].as_ptr(), "it fills most of its buffer");
     }
 
     #[test]

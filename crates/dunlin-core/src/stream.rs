@@ -3,21 +3,21 @@
 //!
 //! Pure: what it lets through, and what it must be told, is handed to the caller.
 
+mod begin;
 mod heal;
+mod ring;
+mod settle;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{mem, sync::Arc, time::Instant};
 
-use self::heal::Heal;
+pub use self::begin::{Begin, Read, Resume, Snapshot};
+use self::{heal::Heal, ring::Ring};
 use crate::{
-    history::{Recovery, Since},
+    history::PAGE_BYTES,
     namespace::Retention,
     position::{Epoch, Position},
     publication::Publication,
 };
-
-/// Publications remembered for those who come back to this node, and bytes of them.
-const RING_MAX: usize = 256;
-const RING_BYTES_MAX: usize = 1 << 20;
 
 /// The state of one channel. It is live, or it is healing: what comes meanwhile waits.
 #[derive(Debug)]
@@ -26,23 +26,61 @@ pub struct Stream {
     /// The last position let through; none before the first heal.
     top: Option<Position>,
     /// The last publications let through, none missing, up to `top`.
-    ring: VecDeque<Arc<Publication>>,
-    ring_bytes: usize,
+    ring: Ring,
+    /// Positions in earlier branches: who has them has what the present branch has up to there.
+    common: Vec<Position>,
+    /// The last position that the broker had not everything behind any more.
+    gone: Option<Position>,
     heal: Option<Heal>,
-    /// Heals begun; tells the answer to the last one from answers that come too late.
-    heals: u64,
+    /// The last question about the stream; tells its answer from those that come too late.
+    number: QuestionNumber,
     /// Whether nothing came since the last look.
     is_idle: bool,
 }
 
-/// What the broker is to be asked for, so that a stream can go on.
+/// What the broker is to be asked, so that a stream can go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
-    /// The last position there is; none = only the newest one is wanted, with its publication.
+    /// The last position there is; none in a stream that has just begun.
     pub since: Option<Position>,
+    /// What is to be asked.
+    pub ask: Ask,
     /// What the broker keeps of the channel.
     pub retention: Retention,
-    number: u64,
+    number: QuestionNumber,
+}
+
+impl Gap {
+    /// How many bytes a page that is asked for has at most, or about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self.ask {
+            Ask::Position => 0,
+            Ask::Page { bytes, .. } => bytes,
+        }
+    }
+}
+
+/// What the broker can be asked about a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Where the channel is now: most often it is where the stream is.
+    Position,
+    /// What follows a position, of about so many bytes.
+    Page {
+        /// The position that the stream has.
+        since: Position,
+        /// With how many bytes the page ends; what is missing may well be less.
+        bytes: usize,
+    },
+}
+
+/// Tells the questions of a node apart, over its whole life: a channel can be let go of and wanted
+/// again while one is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct QuestionNumber {
+    stream: u64,
+    question: u64,
 }
 
 /// What became of a stream.
@@ -60,14 +98,18 @@ pub enum Flow {
 pub enum Turn {
     /// Nothing: nothing is missing.
     None,
-    /// Another server writes now, and goes on from what this node has or from earlier: whoever
-    /// counts positions subscribes anew.
+    /// Another server writes now, and goes on from what this node has: whoever counts positions
+    /// subscribes anew.
     Moved,
     /// Something is missing and does not come any more.
     Lost,
+    /// The same in a channel that keeps nothing.
+    Dropped,
+    /// The broker does not let this node have the channel any more.
+    Refused,
 }
 
-/// What a heal brought.
+/// What an answer of the broker brought.
 #[derive(Debug)]
 pub struct Healed {
     /// What subscribers have to know first.
@@ -78,86 +120,117 @@ pub struct Healed {
     pub flow: Flow,
 }
 
-/// Where a subscriber begins, and what it gets first.
-#[derive(Clone, Debug, Default)]
-pub struct Snapshot {
-    /// Where it is before it gets `publications`; none in a channel without history.
-    pub position: Option<Position>,
-    /// Whether it was away and misses nothing now.
-    pub recovered: bool,
-    /// What it missed, oldest first.
-    pub publications: Vec<Arc<Publication>>,
-}
-
-/// What a subscriber that was away wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Resume {
-    /// Where it was.
-    pub since: Since,
-    /// The most publications it is given; who missed more begins anew.
-    pub limit: usize,
-    /// Whether only the latest publication is wanted.
-    pub is_cache: bool,
-}
-
-/// Whether a subscriber can begin.
-#[derive(Debug)]
-pub enum Begin {
-    /// It can, here.
-    At(Snapshot),
-    /// Not before this is read from the broker.
-    Read(Position),
-    /// Not before the stream is healed, which has begun now: the subscriber knows more than this
-    /// node.
-    Heal(Gap),
-}
-
 impl Stream {
-    /// A stream that waits for its first position: [`Stream::stop`] says what to ask for it.
+    /// A stream that waits for its first position: [`Stream::stop`] says what to ask for it. No
+    /// other stream of the node ever had this `number`.
     #[must_use]
-    pub fn new(retention: Retention) -> Self {
-        let (ring, ring_bytes) = (VecDeque::new(), 0);
-        Self { retention, top: None, ring, ring_bytes, heal: None, heals: 0, is_idle: false }
+    pub fn new(retention: Retention, number: u64) -> Self {
+        Self {
+            retention,
+            top: None,
+            ring: Ring::default(),
+            common: Vec::new(),
+            gone: None,
+            heal: None,
+            number: QuestionNumber { stream: number, question: 0 },
+            is_idle: false,
+        }
     }
 
-    /// Whether it is live and nothing came since this was asked before.
-    pub fn has_been_idle(&mut self) -> bool {
-        let is_live = self.heal.is_none() && self.top.is_some();
-        std::mem::replace(&mut self.is_idle, true) && is_live
+    /// About how many bytes it keeps for those who come back.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        self.ring.bytes()
     }
 
-    /// Stops the stream; whatever was under way to heal it does not count any more.
+    /// Stops the stream until it is known where the channel is; whatever was under way to heal it
+    /// does not count any more.
     pub fn stop(&mut self) -> Gap {
-        self.stop_before(&[])
+        self.heal.get_or_insert_default().begin(self.number.question);
+        self.ask(Ask::Position)
+    }
+
+    /// Stops the stream while the broker is away. Nobody is to blame that nothing comes of it.
+    pub fn pause(&mut self) {
+        let _void = self.stop();
+        if let Some(heal) = &mut self.heal {
+            heal.pause();
+        }
+    }
+
+    /// A question whether a stream that is live missed something, if nothing came since this was
+    /// called before. It goes on meanwhile.
+    pub fn audit(&mut self) -> Option<Gap> {
+        if mem::replace(&mut self.is_idle, true) { self.check() } else { None }
+    }
+
+    /// The same question whether or not anything came.
+    pub fn check(&mut self) -> Option<Gap> {
+        let is_live = self.heal.is_none() && self.top.is_some();
+        is_live.then(|| self.ask(Ask::Position))
+    }
+
+    /// Whether the answer to this question would still count.
+    #[must_use]
+    pub fn waits_for(&self, gap: Gap) -> bool {
+        gap.number == self.number
+    }
+
+    /// How far the heal is that is under way: the same twice means that nothing came of it.
+    #[must_use]
+    pub fn progress(&self) -> Option<Progress> {
+        let (heal, pages) = self.heal.as_ref()?.progress()?;
+        Some(Progress { stream: self.number.stream, heal, pages })
+    }
+
+    fn ask(&mut self, ask: Ask) -> Gap {
+        self.number.question += 1;
+        Gap { since: self.top, ask, retention: self.retention, number: self.number }
+    }
+
+    /// Asks for the next page; `missing` is how many publications there are, as far as is known.
+    fn ask_page(&mut self, missing: Option<u64>) -> Gap {
+        let Some(since) = self.top else { return self.ask(Ask::Position) };
+        let likely = missing.map_or(PAGE_BYTES, |missing| self.ring.likely_bytes(missing));
+        self.ask(Ask::Page { since, bytes: likely.clamp(PAGE_BYTES_MIN, PAGE_BYTES) })
     }
 
     /// Stops the stream; `batch` has to wait.
-    fn stop_before(&mut self, batch: &[Arc<Publication>]) -> Gap {
-        self.heals += 1;
-        self.heal.get_or_insert_default().ask_after(batch);
-        Gap { since: self.top, retention: self.retention, number: self.heals }
+    fn stop_before(
+        &mut self,
+        batch: &[Arc<Publication>],
+        through: &mut impl Extend<Arc<Publication>>,
+    ) -> Gap {
+        let heal = self.heal.get_or_insert_default();
+        heal.wait(batch, through);
+        heal.begin(self.number.question);
+        self.ask_page(None)
     }
 
     /// Takes what the broker delivered. What is let through is appended to `through`.
     pub fn take(
         &mut self,
         batch: &[Arc<Publication>],
+        now: Instant,
         through: &mut impl Extend<Arc<Publication>>,
     ) -> Flow {
         self.is_idle = false;
         if let Some(heal) = &mut self.heal {
-            heal.wait(batch);
+            heal.wait(batch, through);
             return Flow::On;
         }
         for (number, publication) in batch.iter().enumerate() {
             match self.judge(publication) {
                 Verdict::Next => {
-                    self.remember(publication);
+                    self.top = publication.position();
+                    self.remember(publication, now);
                     through.extend([Arc::clone(publication)]);
                 }
                 Verdict::Loose => through.extend([Arc::clone(publication)]),
                 Verdict::Known => {}
-                Verdict::Gap => return Flow::Stopped(self.stop_before(&batch[number..])),
+                Verdict::Gap => {
+                    return Flow::Stopped(self.stop_before(&batch[number..], through));
+                }
             }
         }
         Flow::On
@@ -179,163 +252,40 @@ impl Stream {
         }
     }
 
-    fn remember(&mut self, publication: &Arc<Publication>) {
-        self.top = publication.position();
-        self.ring.push_back(Arc::clone(publication));
-        self.ring_bytes += publication.data().len();
-        let len_max = RING_MAX.min(self.retention.size);
-        while self.ring.len() > len_max || self.ring_bytes > RING_BYTES_MAX {
-            let Some(oldest) = self.ring.pop_front() else { break };
-            self.ring_bytes -= oldest.data().len();
-        }
+    fn remember(&mut self, publication: &Arc<Publication>, now: Instant) {
+        self.ring.push(publication, now + self.retention.ttl, self.retention.size);
     }
 
     /// Forgets the publications that were let through; who comes back is served by the broker.
     pub fn forget(&mut self) {
-        self.ring.clear();
-        self.ring_bytes = 0;
-    }
-
-    /// Takes the broker's answer about a gap. None when it answers an older question.
-    pub fn healed(&mut self, gap: Gap, recovery: Recovery) -> Option<Healed> {
-        if gap.number != self.heals {
-            return None;
-        }
-        let heal = self.heal.take()?;
-        let is_first = self.top.is_none();
-        let (Recovery::Whole { top, .. } | Recovery::Lost { top }) = recovery;
-        let has_dropped = heal.has_dropped();
-        let (settled, rest) = heal.split(top);
-        let (turn, mut through) = self.turn(recovery);
-        if turn == Turn::Lost {
-            // Who counts positions is told and begins anew. All others still get what has come.
-            for publication in settled {
-                if !matches!(self.judge(&publication), Verdict::Known) {
-                    self.top = publication.position();
-                    through.push(publication);
-                }
-            }
-            if let Some(latest) = through.last().filter(|it| it.position() == Some(top)).cloned() {
-                self.remember(&latest);
-            }
-        } else {
-            through.iter().for_each(|publication| self.remember(publication));
-        }
-        // Not that of the last publication: another server may have taken over after it.
-        self.top = Some(top);
-        if is_first {
-            through.clear();
-        }
-        let flow = match has_dropped {
-            true => Flow::Stopped(self.stop()),
-            false => self.take(&rest, &mut through),
-        };
-        Some(Healed { turn, through, flow })
-    }
-
-    /// Goes to where the broker is; returns what subscribers have to know and what they get.
-    fn turn(&mut self, recovery: Recovery) -> (Turn, Vec<Arc<Publication>>) {
-        let old = self.top;
-        match recovery {
-            Recovery::Lost { .. } => {
-                self.forget();
-                (if old.is_some() { Turn::Lost } else { Turn::None }, Vec::new())
-            }
-            Recovery::Whole { base, top, publications } => {
-                let same = old.is_none_or(|old| old.epoch == top.epoch && old.offset == base);
-                if !same {
-                    self.forget();
-                }
-                (if same { Turn::None } else { Turn::Moved }, publications)
-            }
-        }
-    }
-
-    /// Where a subscriber begins that comes now. `read` is what the broker answered when it was
-    /// asked for what [`Begin::Read`] named.
-    pub fn begin(&mut self, resume: Option<Resume>, read: Option<&Recovery>) -> Option<Begin> {
-        let top = self.top.filter(|_| self.heal.is_none())?;
-        let anew = Begin::At(Snapshot { position: Some(top), ..Snapshot::default() });
-        let Some(resume) = resume else { return Some(anew) };
-        let since = Position {
-            offset: resume.since.offset,
-            epoch: resume.since.epoch.unwrap_or(top.epoch),
-        };
-        if since.epoch.id != top.epoch.id {
-            return Some(if resume.is_cache { self.latest(top, None, read) } else { anew });
-        }
-        if since.epoch == top.epoch && since.offset > top.offset {
-            // It heard of it on another node before this one did; or it claims so. A heal tells.
-            return Some(match read {
-                None => Begin::Read(since),
-                Some(Recovery::Lost { .. }) => anew,
-                Some(Recovery::Whole { .. }) => Begin::Heal(self.stop()),
-            });
-        }
-        if resume.is_cache {
-            return Some(self.latest(top, Some(since), read));
-        }
-        let missed = (top.offset - since.offset.min(top.offset)) as usize;
-        if since.epoch == top.epoch && missed <= self.ring.len() {
-            if missed > resume.limit {
-                return Some(anew);
-            }
-            let publications = self.ring.iter().skip(self.ring.len() - missed).cloned().collect();
-            return Some(recovered(since, publications));
-        }
-        Some(match read {
-            None => Begin::Read(since),
-            Some(Recovery::Lost { .. }) => anew,
-            Some(Recovery::Whole { base, top: read_top, publications }) => {
-                let base = Position { offset: *base, epoch: top.epoch };
-                match self.merged(top, *read_top, publications) {
-                    Some(all) if all.len() > resume.limit => anew,
-                    Some(all) => recovered(base, all),
-                    None => Begin::Read(since),
-                }
-            }
-        })
-    }
-
-    /// What was read up to `top`, and what came since it was read. None when there is a hole
-    /// between the two.
-    fn merged(
-        &self,
-        top: Position,
-        read_top: Position,
-        read: &[Arc<Publication>],
-    ) -> Option<Vec<Arc<Publication>>> {
-        let offset = |publication: &Publication| publication.position().map_or(0, |p| p.offset);
-        if read_top.epoch != top.epoch {
-            return None;
-        }
-        let newer = (top.offset - read_top.offset.min(top.offset)) as usize;
-        let skipped = self.ring.len().checked_sub(newer)?;
-        let old = read.iter().filter(|publication| offset(publication) <= top.offset);
-        Some(old.chain(self.ring.iter().skip(skipped)).cloned().collect())
-    }
-
-    /// The latest publication, for a subscriber that wants no more than that.
-    fn latest(&self, top: Position, since: Option<Position>, read: Option<&Recovery>) -> Begin {
-        if since == Some(top) && top.offset > 0 {
-            return recovered(top, Vec::new());
-        }
-        let before = Position { offset: top.offset.saturating_sub(1), ..top };
-        let latest = match (self.ring.back(), read) {
-            (None, None) if top.offset > 0 => return Begin::Read(before),
-            (None, Some(Recovery::Whole { publications, .. })) => publications.last(),
-            (latest, _) => latest,
-        };
-        match latest.filter(|latest| latest.position() == Some(top)) {
-            Some(latest) => recovered(before, vec![Arc::clone(latest)]),
-            None => Begin::At(Snapshot { position: Some(top), ..Snapshot::default() }),
-        }
+        self.ring = Ring::default();
     }
 }
 
-fn recovered(position: Position, publications: Vec<Arc<Publication>>) -> Begin {
-    Begin::At(Snapshot { position: Some(position), recovered: true, publications })
+/// How far a heal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    stream: u64,
+    heal: u64,
+    pages: u64,
 }
+
+impl Progress {
+    /// Whether nothing was let through yet.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        self.pages == 0
+    }
+
+    /// Whether both are of one heal.
+    #[must_use]
+    pub fn is_of_the_same_heal(&self, other: Self) -> bool {
+        (self.stream, self.heal) == (other.stream, other.heal)
+    }
+}
+
+/// The least that a page is asked for.
+const PAGE_BYTES_MIN: usize = 16 * 1024;
 
 /// What a publication is to a stream.
 enum Verdict {

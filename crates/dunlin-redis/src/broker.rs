@@ -1,41 +1,52 @@
-//! The broker over Redis: three links to one server, and the [`Broker`] contract over them.
+//! The broker over Redis: which lane a channel is in, and the [`Broker`] contract over the lanes.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use dunlin_core::{
-    broker::{Broker, BrokerStatus, History, HistoryQuery, Publish, Recovery, ReplyTo, Room},
+    broker::{Broker, History, HistoryQuery, Outage, PageBounds, Publish, Recovery, ReplyTo, Room},
     channel::ChannelName,
     error::{BrokerLost, HistoryError},
     interest::{Acknowledgement, Interest},
     namespace::Retention,
     position::Position,
 };
-use parking_lot::Mutex;
 use tokio::{
     sync::watch,
-    task::JoinHandle,
-    time::{Instant, sleep_until},
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 
 use crate::{
     channels::Verb,
+    cluster::{self, map::Map},
+    envelope::Format,
     keys::Keys,
-    link::{connection::Connection, dial::Dialer, error::LinkError, reconnect::Backoff},
+    lane::founder::Founder,
+    lanes::{Following, Lanes, Readers},
+    link::{
+        connection::Connection,
+        dial::Dialer,
+        error::LinkError,
+        place::{Place, Told},
+        reconnect::Backoff,
+        stopped,
+    },
     metrics::LinkMetrics,
-    publish::PublishLink,
-    queue::{Queue, QueueBounds},
-    read::{ReadLink, Reader},
+    partition::Partition,
+    queue::QueueBounds,
+    sentinel,
+    shares::Shares,
     stream,
-    subscribe::{Orders, SubscribeLink},
-    url::RedisUrl,
+    tasks::Tasks,
+    url::{Endpoint, RedisUrl, Seeds},
 };
 
 /// How to reach Redis and what to do while it is away.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The server.
-    pub url: RedisUrl,
+    /// The servers; channels are spread over them. All nodes have the same list in the same order.
+    pub urls: Vec<RedisUrl>,
     /// What the Redis channel of every channel starts with; may be empty.
     pub channel_prefix: String,
     /// The certificate authorities to trust in PEM, instead of the system's.
@@ -48,20 +59,26 @@ pub struct Settings {
     pub queue: QueueBounds,
     /// The largest message taken from Redis, in bytes; larger ones are skipped and counted.
     pub message_bytes: usize,
+    /// How publications look that are not kept.
+    pub format: Format,
+    /// The most channels of one connection; beyond them there are more connections.
+    pub link_channels_max: usize,
 }
 
 impl Settings {
-    /// The defaults for a server.
+    /// The defaults for one server.
     #[must_use]
     pub fn new(url: RedisUrl) -> Self {
         Self {
-            url,
+            urls: vec![url],
             channel_prefix: "dunlin:".to_owned(),
             authorities_pem: None,
             start_wait: Duration::ZERO,
             connect_timeout: Duration::from_secs(5),
             queue: QueueBounds::default(),
             message_bytes: 16 << 20,
+            format: Format::default(),
+            link_channels_max: LINK_CHANNELS_MAX,
         }
     }
 }
@@ -74,81 +91,57 @@ pub struct StartError {
     cause: LinkError,
 }
 
-/// Carries publications between the nodes that use one Redis server.
+/// Carries publications between the nodes that use the same Redis servers.
 pub struct RedisBroker {
-    orders: Arc<Orders>,
-    queue: Arc<Queue>,
-    reader: Reader,
+    lanes: Arc<Lanes>,
+    readers: Readers,
     keys: Keys,
-    metrics: LinkMetrics,
-    stop: watch::Sender<bool>,
-    /// Whether a link ended that nobody told to.
-    died: watch::Sender<bool>,
-    links: Mutex<Vec<JoinHandle<()>>>,
+    tasks: Tasks,
 }
 
 impl RedisBroker {
-    /// Connects, checks the server and starts the tasks that keep the links. They run on the
-    /// runtime this is called on, and deliver through `interest`.
+    /// Checks the servers and starts the tasks that keep the links to them. They run on the runtime
+    /// this is called on, and deliver through `interest`.
     ///
     /// # Errors
-    /// When the server cannot be reached within `start_wait`, or is not one that will do.
+    /// When no server can be reached within `start_wait`, or one is not one that will do.
     pub async fn start(
         settings: Settings,
         interest: Arc<Interest>,
         metrics: LinkMetrics,
     ) -> Result<Arc<Self>, StartError> {
-        let Settings { url, channel_prefix, authorities_pem, .. } = settings;
-        let address = url.to_string();
-        let in_words = |cause| StartError { address: address.clone(), cause };
-        let frame_bytes_max = settings.message_bytes.saturating_add(FRAME_BYTES_BESIDE_MESSAGE);
-        let authorities_pem = authorities_pem.as_deref();
-        let dialer = Dialer::new(url, authorities_pem, settings.connect_timeout, frame_bytes_max);
-        let dialer = Arc::new(dialer.map_err(in_words)?);
         let deadline = Instant::now() + settings.start_wait;
-        let subscribing = dial_until(&dialer, deadline).await.map_err(in_words)?;
-        let publishing = dial_until(&dialer, deadline).await.map_err(in_words)?;
-        let read_dialer = Arc::new(dialer.with_frame_bytes_max(frame_bytes_max.max(ANSWER_BYTES)));
-        let reading = dial_until(&read_dialer, deadline).await.map_err(in_words)?;
-
-        let keys = Keys::new(channel_prefix);
-        let orders = Arc::new(Orders::default());
-        let queue = Queue::new(settings.queue, Arc::clone(&interest), metrics.clone());
-        let queue = Arc::new(queue);
-        let (stop, stopped) = watch::channel(false);
-        let died = watch::Sender::new(false);
-        let subscribe_link = SubscribeLink::new(
-            Arc::clone(&dialer),
-            Arc::clone(&orders),
-            Arc::clone(&interest),
-            keys.clone(),
-            metrics.clone(),
-            stopped.clone(),
-        );
-        let (read_link, reader) = ReadLink::new(read_dialer, metrics.clone(), stopped.clone());
-        let publish_link = PublishLink::new(
-            dialer,
-            Arc::clone(&queue),
+        let connect_timeout = settings.connect_timeout;
+        let dialers = dialers(&settings)?;
+        let keys = keys(&settings);
+        let tasks = Tasks::new();
+        let returns = watch::Sender::new(());
+        let returned = returns.subscribe();
+        let founder = Founder {
+            keys: keys.clone(),
+            format: settings.format,
+            bounds: settings.queue,
+            link_channels_max: settings.link_channels_max,
             interest,
-            keys.clone(),
-            metrics.clone(),
-            stopped,
-        );
-        // All connections stand, and nothing is wanted yet that would have to be told first.
-        metrics.health.set_subscribed(true);
-        metrics.health.set_publishing(true);
-        metrics.health.set_reading(true);
-        let links = vec![
-            spawn_link(subscribe_link.run(subscribing), &stop, &died),
-            spawn_link(publish_link.run(publishing), &stop, &died),
-            spawn_link(read_link.run(reading), &stop, &died),
-        ];
-        let links = Mutex::new(links);
-        Ok(Arc::new(Self { orders, queue, reader, keys, metrics, stop, died, links }))
+            metrics,
+            returns,
+            tasks: tasks.clone(),
+        };
+        let lanes = match &dialers[..] {
+            [dialer] if let Some(seeds) = dialer.seeds() => {
+                start_cluster(dialer, seeds, founder, deadline).await?
+            }
+            _ => start_list(dialers, &founder, deadline).await?,
+        };
+        // Whoever starts a node wants to use it; but one that is not ready says why by itself.
+        let _ = timeout(connect_timeout, lanes.ready()).await;
+        let readers = Readers::new(Arc::clone(&lanes), returned);
+        Ok(Arc::new(Self { lanes, readers, keys, tasks }))
     }
 
-    pub(crate) fn reader(&self) -> &Reader {
-        &self.reader
+    /// Who answers questions.
+    pub(crate) fn readers(&self) -> Readers {
+        self.readers.clone()
     }
 
     pub(crate) fn keys(&self) -> &Keys {
@@ -161,58 +154,46 @@ impl RedisBroker {
         task: impl Future<Output = ()> + Send + 'static,
         stop: &watch::Sender<bool>,
     ) {
-        // It ends by itself; whoever tells it to end waits for nothing more of it.
-        drop(spawn_link(task, stop, &self.died));
+        self.tasks.spawn_until(task, stop);
     }
 
     /// Waits until a link ends that nobody told to: a bug, after which this broker carries nothing
     /// any more. Cancel-safe.
     pub async fn died(&self) {
-        // The other end is in our hands, so there is no error.
-        let _ = self.died.subscribe().wait_for(|died| *died).await;
+        self.tasks.died().await;
     }
 
     /// Sends what was published before, for at most a second, then closes the links. Whoever
     /// publishes from now on is refused.
     pub async fn shutdown(&self) {
-        self.stop.send_replace(true);
-        let links = std::mem::take(&mut *self.links.lock());
-        for link in links {
-            if let Err(error) = link.await {
-                tracing::error!("a redis link ended by {error}");
-            }
-        }
+        self.tasks.end().await;
     }
 }
 
 /// The tasks end by themselves soon after.
 impl Drop for RedisBroker {
     fn drop(&mut self) {
-        self.stop.send_replace(true);
+        self.tasks.stop();
     }
 }
 
 #[async_trait]
 impl Broker for RedisBroker {
     fn subscribe(&self, channel: &ChannelName) -> Acknowledgement {
-        self.orders.push(Verb::Subscribe, channel.clone());
+        self.lanes.order(Verb::Subscribe, channel);
         Acknowledgement::Later
     }
 
     fn unsubscribe(&self, channel: &ChannelName) {
-        self.orders.push(Verb::Unsubscribe, channel.clone());
+        self.lanes.order(Verb::Unsubscribe, channel);
     }
 
-    fn publish(&self, publishes: &mut Vec<(Publish, ReplyTo)>) {
-        self.queue.push(publishes.drain(..));
+    fn publish(&self, publishes: &mut Vec<(Publish, ReplyTo)>) -> Option<Room> {
+        self.lanes.publish(publishes)
     }
 
-    fn room(&self) -> Option<Room<'_>> {
-        (!self.queue.has_room()).then(|| Box::pin(self.queue.room()) as Room<'_>)
-    }
-
-    fn status(&self) -> BrokerStatus {
-        self.metrics.health.status()
+    fn outages(&self, channel: Option<&ChannelName>) -> Vec<Outage> {
+        self.lanes.outages(channel)
     }
 
     async fn history(
@@ -222,51 +203,162 @@ impl Broker for RedisBroker {
         retention: Retention,
     ) -> Result<History, HistoryError> {
         let question = stream::ask_history(&self.keys, channel, query, retention);
-        stream::read_history(channel, &self.reader.ask(question).await?)
+        stream::read_history(channel, &self.lanes.ask(Partition::of(channel), question).await?)
+    }
+
+    async fn positions(&self, channels: &[(ChannelName, Retention)]) -> Vec<Option<Position>> {
+        self.lanes.positions(&self.keys, channels).await
     }
 
     async fn recover(
         &self,
         channel: &ChannelName,
         since: Position,
-        limit: usize,
+        bounds: PageBounds,
         retention: Retention,
     ) -> Result<Recovery, BrokerLost> {
-        let question = stream::ask_recovery(&self.keys, channel, since, limit, retention);
-        stream::read_recovery(channel, &self.reader.ask(question).await?)
+        let partition = Partition::of(channel);
+        loop {
+            let question = stream::ask_recovery(&self.keys, channel, since, bounds, retention);
+            let answer = self.lanes.ask(partition, question).await?;
+            let recovery = stream::read_recovery(channel, since, &answer)?;
+            // What this server does not have yet may be on its way back to it.
+            if !stream::is_behind(&recovery, since) || !self.lanes.is_succession_fresh(partition) {
+                return Ok(recovery);
+            }
+            sleep(BEHIND_PAUSE).await;
+        }
     }
 
     async fn remove_history(&self, channel: &ChannelName) -> Result<(), BrokerLost> {
         let question = stream::ask_to_forget(&self.keys, channel);
-        self.reader.ask(question).await.map(drop)
+        self.lanes.ask(Partition::of(channel), question).await.map(drop)
     }
 }
 
-/// Runs a link and notes if it ends, by a panic too, before it was told to.
-fn spawn_link(
-    link: impl Future<Output = ()> + Send + 'static,
-    stop: &watch::Sender<bool>,
-    died: &watch::Sender<bool>,
-) -> JoinHandle<()> {
-    let obituary = Obituary { stop: stop.subscribe(), died: died.clone() };
-    tokio::spawn(async move {
-        link.await;
-        drop(obituary);
-    })
+/// A lane for each server of the list.
+async fn start_list(
+    dialers: Vec<Dialer>,
+    founder: &Founder,
+    deadline: Instant,
+) -> Result<Arc<Lanes>, StartError> {
+    let follow = |dialer| follow_sentinels(dialer, &founder.tasks);
+    let dialers: Vec<_> = dialers.into_iter().map(follow).collect();
+    greet_all(&dialers, deadline).await?;
+    let count = dialers.len();
+    let lanes = Lanes::new(Shares::even(count), Arc::default());
+    for (number, dialer) in dialers.into_iter().enumerate() {
+        let address = dialer.to_string().into();
+        lanes.found(founder, dialer, address, format!("{}/{count}", number + 1));
+    }
+    Ok(Arc::new(lanes))
 }
 
-/// Is dropped with its link.
-struct Obituary {
-    stop: watch::Receiver<bool>,
-    died: watch::Sender<bool>,
+/// A lane for each shard of the cluster.
+async fn start_cluster(
+    dialer: &Dialer,
+    seeds: &Seeds,
+    founder: Founder,
+    deadline: Instant,
+) -> Result<Arc<Lanes>, StartError> {
+    let tasks = founder.tasks.clone();
+    let (watch, mut maps, doubt) = cluster::Watch::new(dialer, seeds);
+    let mut stop = tasks.told_to_stop();
+    tasks.spawn(async move {
+        tokio::select! {
+            () = stopped(&mut stop) => {}
+            () = watch.run() => {}
+        }
+    });
+    let deadline = deadline.max(Instant::now() + dialer.connect_timeout());
+    let map = first_map(dialer, &mut maps, deadline).await?;
+    let lanes = Arc::new(Lanes::new(Shares::even(1), Arc::clone(&doubt)));
+    let mut following = Following::new(Arc::clone(&lanes), founder, dialer.clone(), doubt);
+    following.settle(&map);
+    greet_all(&following.dialers(), deadline).await?;
+    tasks.spawn(following.run(maps, tasks.told_to_stop()));
+    Ok(lanes)
 }
 
-impl Drop for Obituary {
-    fn drop(&mut self) {
-        if !*self.stop.borrow() {
-            self.died.send_replace(true);
+fn dialers(settings: &Settings) -> Result<Vec<Dialer>, StartError> {
+    let frame_bytes_max = settings.message_bytes.saturating_add(FRAME_BYTES_BESIDE_MESSAGE);
+    let authorities_pem = settings.authorities_pem.as_deref();
+    let dialer = |url: &RedisUrl| {
+        Dialer::new(url.clone(), authorities_pem, settings.connect_timeout, frame_bytes_max)
+            .map_err(|cause| StartError { address: url.to_string(), cause })
+    };
+    settings.urls.iter().map(dialer).collect()
+}
+
+/// How things are called on these servers.
+fn keys(settings: &Settings) -> Keys {
+    let databases: Vec<_> = settings.urls.iter().map(|url| url.database).collect();
+    let keys = Keys::new(settings.channel_prefix.clone()).in_databases(&databases);
+    let is_cluster = |url: &RedisUrl| matches!(url.endpoint, Endpoint::Cluster(_));
+    if settings.urls.iter().any(is_cluster) { keys.sharded() } else { keys }
+}
+
+/// Has the sentinels asked where the primary is, if there are any.
+fn follow_sentinels(dialer: Dialer, tasks: &Tasks) -> Dialer {
+    let Some((sentinels, each)) = dialer.sentinels() else { return dialer };
+    let (watch, news, doubt) = sentinel::Watch::new(sentinels);
+    for (number, sentinel) in each.into_iter().enumerate() {
+        let (watch, mut stop) = (Arc::clone(&watch), tasks.told_to_stop());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = stopped(&mut stop) => {}
+                () = watch.follow(number, sentinel) => {}
+            }
+        });
+    }
+    dialer.at(Place::Told(Told::new(news, doubt)))
+}
+
+/// Waits until the nodes of a cluster have told who has what.
+async fn first_map(
+    dialer: &Dialer,
+    maps: &mut watch::Receiver<cluster::News>,
+    deadline: Instant,
+) -> Result<Map, StartError> {
+    loop {
+        let cause = match &*maps.borrow_and_update() {
+            cluster::News::Map(map) if map.shards.is_empty() => {
+                LinkError::NoPrimary("no node owns any slot".to_owned())
+            }
+            cluster::News::Map(map) => return Ok(map.clone()),
+            cluster::News::Unknown { why, is_passing: true } => LinkError::NoPrimary(why.clone()),
+            cluster::News::Unknown { why, .. } => LinkError::Refused(why.clone()),
+        };
+        dialer.note_waiting(&cause);
+        let is_over = !cause.is_passing() || timeout_at(deadline, maps.changed()).await.is_err();
+        if is_over {
+            return Err(StartError { address: dialer.to_string(), cause });
         }
     }
+}
+
+/// Sees that all servers will do. One that cannot be reached may be late if another one is there:
+/// a node has to be able to start while one of them is away.
+async fn greet_all(dialers: &[Dialer], deadline: Instant) -> Result<(), StartError> {
+    let mut greetings = JoinSet::new();
+    for dialer in dialers {
+        let dialer = dialer.clone();
+        greetings.spawn(async move {
+            let greeting = dial_until(&dialer, deadline).await;
+            greeting.map(drop).map_err(|cause| StartError { address: dialer.to_string(), cause })
+        });
+    }
+    let greetings = greetings.join_all().await;
+    let is_any_there = greetings.iter().any(Result::is_ok);
+    for greeting in greetings {
+        match greeting {
+            Err(error) if is_any_there && error.cause.is_passing() => {
+                tracing::warn!("{error}; its channels have to wait");
+            }
+            greeting => greeting?,
+        }
+    }
+    Ok(())
 }
 
 /// Dials, again and again until `deadline` if the server just is not there.
@@ -281,32 +373,15 @@ async fn dial_until(dialer: &Dialer, deadline: Instant) -> Result<Connection, Li
         if !error.is_passing() || next >= deadline {
             return Err(error);
         }
-        tracing::info!(address = %dialer, "waiting: redis {error}");
+        dialer.note_waiting(&error);
         sleep_until(next).await;
     }
 }
 
-/// The largest answer to a question: a whole history, all members of a channel.
-const ANSWER_BYTES: usize = 256 << 20;
+/// How long to wait before a server that is behind is asked again.
+const BEHIND_PAUSE: Duration = Duration::from_millis(50);
+/// The end of a connection with so many channels keeps a server from answering for up to half a
+/// second.
+const LINK_CHANNELS_MAX: usize = 100_000;
 /// Channel name, envelope with all that is known of a client, and the lines between them.
 const FRAME_BYTES_BESIDE_MESSAGE: usize = 64 * 1024;
-
-#[cfg(test)]
-mod tests {
-    use std::future::ready;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_link_that_ends_untold_is_noted() {
-        let (stop, died) = (watch::Sender::new(false), watch::Sender::new(false));
-        let panicking = async { panic!("a bug of a link") };
-        assert!(spawn_link(panicking, &stop, &died).await.is_err());
-        assert!(died.send_replace(false), "by a panic");
-        spawn_link(ready(()), &stop, &died).await.unwrap();
-        assert!(died.send_replace(false), "by its return");
-        stop.send_replace(true);
-        spawn_link(ready(()), &stop, &died).await.unwrap();
-        assert!(!*died.borrow(), "told to end");
-    }
-}

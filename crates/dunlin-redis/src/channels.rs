@@ -1,51 +1,51 @@
-//! The Redis channels of a subscribe link: which are wanted, which stand, and the one command in
-//! flight between the two. Sans-IO. While a command is in flight wishes gather, so the next command
-//! carries them all; and an error can only mean the command in flight.
+//! The Redis channels of a subscribe link: which are wanted, which stand, and the commands in
+//! flight between the two. Sans-IO. While as many are in flight as may be, wishes gather, so the
+//! next command carries many.
 
-use std::collections::{HashMap, HashSet};
+mod entry;
+
+mod flights;
+
+mod rests;
+
+mod wishes;
+
+use std::{collections::HashMap, mem};
 
 use bytes::{Bytes, BytesMut};
 use dunlin_core::channel::ChannelName;
 use foldhash::quality::RandomState;
+use tokio::time::Instant;
 
-use crate::{keys::Keys, link::command};
+use self::{
+    entry::{Entry, State},
+    flights::Flights,
+    rests::Rests,
+    wishes::Wishes,
+};
+use crate::{
+    keys::Keys,
+    lane::probe_channel::ProbeChannel,
+    link::command,
+    partition::{Partition, Partitions},
+};
 
 /// See the module's text.
 pub(crate) struct Channels {
     keys: Keys,
     entries: HashMap<Bytes, Entry, RandomState>,
-    /// Exactly the channels that are wanted and absent, those in `one_by_one` excepted.
-    to_subscribe: HashSet<Bytes, RandomState>,
-    /// Exactly the channels that stand and are not wanted.
-    to_unsubscribe: HashSet<Bytes, RandomState>,
-    /// Channels of a command that Redis refused as a whole; each is asked for alone.
+    /// How many of them are wanted, but for the probe.
+    wanted: usize,
+    /// Exactly the channels that are wanted and absent or doubted, those in `one_by_one` excepted.
+    to_subscribe: Wishes,
+    /// Exactly the channels that have to go and were not asked to.
+    to_unsubscribe: Wishes,
+    /// Channels that are asked for alone: the probe, without which nothing is proved, and those of
+    /// a command that Redis refused as a whole.
     one_by_one: Vec<Bytes>,
-    flight: Option<Flight>,
+    flights: Flights,
     last_verb: Verb,
-}
-
-/// A channel of the table.
-pub(crate) struct Entry {
-    /// Its name on this side.
-    pub(crate) name: ChannelName,
-    /// The caller's note: which batch gathers its messages, and in which turn.
-    pub(crate) batch: (u64, usize),
-    is_wanted: bool,
-    state: State,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Absent,
-    Subscribing,
-    Standing,
-    Unsubscribing,
-}
-
-struct Flight {
-    verb: Verb,
-    keys: Vec<Bytes>,
-    unconfirmed: usize,
+    rests: Rests,
 }
 
 /// What a command asks and its confirmations confirm.
@@ -60,49 +60,82 @@ pub(crate) enum Verb {
 pub(crate) enum Confirmed {
     /// A wanted channel stands.
     Stands(ChannelName),
+    /// So does the probe.
+    ProbeStands,
     /// Redis ended a subscription that was wanted; it is asked for again.
     Ended(ChannelName),
     /// Nothing to tell anyone.
     Nothing,
 }
 
+/// What cannot be had.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Channel(ChannelName),
+    Probe,
+    /// Nobody has to be told: each of many is asked for alone, or it was to go.
+    Nothing,
+}
+
 impl Channels {
     pub(crate) fn new(keys: Keys) -> Self {
+        let flights = Flights::new(keys.pub_sub());
         Self {
             keys,
             entries: HashMap::default(),
-            to_subscribe: HashSet::default(),
-            to_unsubscribe: HashSet::default(),
+            wanted: 0,
+            to_subscribe: Wishes::default(),
+            to_unsubscribe: Wishes::default(),
             one_by_one: Vec::new(),
-            flight: None,
+            flights,
             last_verb: Verb::Unsubscribe,
+            rests: Rests::default(),
         }
     }
 
-    /// Starts anew on a fresh connection, where nothing stands, with these channels wanted.
-    pub(crate) fn restart(&mut self, wanted: impl IntoIterator<Item = ChannelName>) {
+    /// Starts anew on a fresh connection, where nothing stands, with these channels wanted. The
+    /// probe, if it is here, is asked for first.
+    pub(crate) fn restart(
+        &mut self,
+        probe: Option<&ProbeChannel>,
+        wanted: impl IntoIterator<Item = ChannelName>,
+    ) {
         *self = Self::new(self.keys.clone());
+        probe.into_iter().for_each(|probe| self.want_probe(probe));
         for name in wanted {
             self.want(&name);
         }
     }
 
+    /// The probe has gone to another partition.
+    pub(crate) fn move_probe(&mut self, from: &Bytes, to: &ProbeChannel) {
+        self.unwant_key(from.clone());
+        self.want_probe(to);
+    }
+
+    fn want_probe(&mut self, probe: &ProbeChannel) {
+        let name = probe.name();
+        self.entries.insert(name.clone(), Entry::new(None, probe.group()));
+        self.one_by_one.push(name.clone());
+    }
+
+    /// How many channels are wanted.
+    pub(crate) fn wanted(&self) -> usize {
+        self.wanted
+    }
+
     /// Notes a wish for a channel. True when it stands already.
     pub(crate) fn want(&mut self, name: &ChannelName) -> bool {
         let key = self.keys.channel(name);
-        let entry = self.entries.entry(key.clone()).or_insert_with(|| Entry {
-            name: name.clone(),
-            batch: (0, 0),
-            is_wanted: false,
-            state: State::Absent,
-        });
-        let was_wanted = std::mem::replace(&mut entry.is_wanted, true);
+        let group = self.keys.group(name);
+        let unknown = || Entry { is_wanted: false, ..Entry::new(Some(name.clone()), group) };
+        let entry = self.entries.entry(key.clone()).or_insert_with(unknown);
+        let was_wanted = mem::replace(&mut entry.is_wanted, true);
+        self.wanted += usize::from(!was_wanted);
         match entry.state {
-            State::Absent if !was_wanted => {
-                self.to_subscribe.insert(key);
-            }
+            State::Absent if !was_wanted => self.to_subscribe.insert(group, key),
             State::Standing => {
-                self.to_unsubscribe.remove(&key);
+                self.to_unsubscribe.remove(group, &key);
                 return true;
             }
             _ => {}
@@ -112,48 +145,73 @@ impl Channels {
 
     /// Notes that nobody wants a channel any more.
     pub(crate) fn unwant(&mut self, name: &ChannelName) {
-        let key = self.keys.channel(name);
+        self.unwant_key(self.keys.channel(name));
+    }
+
+    fn unwant_key(&mut self, key: Bytes) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
-        entry.is_wanted = false;
+        let was_wanted = mem::replace(&mut entry.is_wanted, false);
+        self.wanted -= usize::from(was_wanted && entry.name.is_some());
         match entry.state {
             State::Absent => {
-                self.to_subscribe.remove(&key);
+                self.to_subscribe.remove(entry.group, &key);
                 self.entries.remove(&key);
             }
-            State::Standing => {
-                self.to_unsubscribe.insert(key);
+            State::Standing => self.to_unsubscribe.insert(entry.group, key),
+            State::Doubted => {
+                entry.state = State::Unsubscribing;
+                self.to_subscribe.remove(entry.group, &key);
+                self.to_unsubscribe.insert(entry.group, key);
             }
             State::Subscribing | State::Unsubscribing => {}
         }
     }
 
-    /// Whether every wanted channel stands.
-    pub(crate) fn all_stand(&self) -> bool {
-        let is_subscribing = self.flight.as_ref().is_some_and(|f| f.verb == Verb::Subscribe);
-        self.to_subscribe.is_empty() && self.one_by_one.is_empty() && !is_subscribing
+    /// A partition has come to this lane: there is no use in waiting any more.
+    pub(crate) fn arrive(&mut self, partition: Partition) {
+        self.rests.forget(partition);
     }
 
-    /// The channel's entry, for a message that came.
-    pub(crate) fn get_mut(&mut self, key: &[u8]) -> Option<&mut Entry> {
-        self.entries.get_mut(key)
+    /// Partitions have gone to another link: what still comes of their channels is nobody's, and
+    /// one that comes back is asked for anew.
+    pub(crate) fn leave(&mut self, partitions: &[Partition]) {
+        let Self { entries, to_subscribe, to_unsubscribe, wanted, .. } = self;
+        let left: Partitions = partitions.iter().collect();
+        entries.retain(|key, entry| {
+            let Some(name) = &entry.name else { return true };
+            if !left.have(name) {
+                return true;
+            }
+            *wanted -= usize::from(mem::replace(&mut entry.is_wanted, false));
+            match entry.state {
+                State::Absent => to_subscribe.remove(entry.group, key),
+                State::Standing | State::Doubted => {
+                    entry.state = State::Unsubscribing;
+                    to_subscribe.remove(entry.group, key);
+                    to_unsubscribe.insert(entry.group, key.clone());
+                }
+                State::Subscribing | State::Unsubscribing => {}
+            }
+            entry.state != State::Absent
+        });
+        partitions.iter().for_each(|partition| self.rests.forget(*partition));
     }
 
-    /// Whether a command is unanswered.
-    pub(crate) fn is_in_flight(&self) -> bool {
-        self.flight.is_some()
+    /// Who gets a message that came, if anyone wants it: the channel, and the caller's note on it,
+    /// which batch gathers its messages, and in which turn.
+    pub(crate) fn receiver(&mut self, key: &[u8]) -> Option<(&ChannelName, &mut (u64, usize))> {
+        let entry = self.entries.get_mut(key).filter(|entry| entry.is_wanted)?;
+        Some((entry.name.as_ref()?, &mut entry.batch))
     }
 
-    /// Writes the next command, if there is something to ask for and nothing in flight. True when
-    /// it did.
-    pub(crate) fn write_next(&mut self, out: &mut BytesMut) -> bool {
-        if self.flight.is_some() {
-            return false;
-        }
-        let Some((verb, keys)) = self.next_command() else { return false };
+    /// Writes the next command, if there is something to ask for now and room in flight. Returns
+    /// how many commands that are.
+    pub(crate) fn write_next(&mut self, out: &mut BytesMut, now: Instant) -> usize {
+        let next = if self.flights.has_room() { self.next_command(now) } else { None };
+        let Some((verb, keys)) = next else { return 0 };
         self.last_verb = verb;
         command::begin(out, keys.len() + 1);
-        let name: &[u8] = if verb == Verb::Subscribe { b"SUBSCRIBE" } else { b"UNSUBSCRIBE" };
-        command::write_argument(out, &[name]);
+        command::write_argument(out, &[self.keys.pub_sub().command(verb)]);
         for key in &keys {
             command::write_argument(out, &[key]);
             if let Some(entry) = self.entries.get_mut(key) {
@@ -163,8 +221,22 @@ impl Channels {
                 };
             }
         }
-        self.flight = Some(Flight { verb, unconfirmed: keys.len(), keys });
-        true
+        if self.flights.is_fenced(verb) {
+            command::write(out, &[b"PING"]);
+        }
+        let before = self.unanswered();
+        self.flights.push(verb, keys);
+        self.unanswered() - before
+    }
+
+    /// When there is something to ask for that has to wait.
+    pub(crate) fn next_try(&self, now: Instant) -> Option<Instant> {
+        self.rests.next_end(now)
+    }
+
+    /// How many commands are not answered whole yet.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.flights.unanswered()
     }
 
     /// Takes a confirmation, asked for or not, by what it says and not by when it comes.
@@ -173,23 +245,27 @@ impl Channels {
         match (verb, entry.state) {
             (Verb::Subscribe, State::Subscribing) => {
                 entry.state = State::Standing;
-                let confirmed = if entry.is_wanted {
-                    Confirmed::Stands(entry.name.clone())
-                } else {
-                    self.to_unsubscribe.insert(Bytes::copy_from_slice(key));
-                    Confirmed::Nothing
+                let confirmed = match &entry.name {
+                    None => Confirmed::ProbeStands,
+                    Some(name) if entry.is_wanted => Confirmed::Stands(name.clone()),
+                    Some(_) => {
+                        self.to_unsubscribe.insert(entry.group, Bytes::copy_from_slice(key));
+                        Confirmed::Nothing
+                    }
                 };
-                self.land();
+                self.rests.forget(entry.group);
+                self.flights.land(verb);
                 confirmed
             }
             (Verb::Unsubscribe, State::Unsubscribing) => {
+                self.to_unsubscribe.remove(entry.group, key);
                 self.leave_absent(key);
-                self.land();
+                self.flights.land(verb);
                 Confirmed::Nothing
             }
-            (Verb::Unsubscribe, State::Standing) => {
-                let name = entry.is_wanted.then(|| entry.name.clone());
-                self.to_unsubscribe.remove(key);
+            (Verb::Unsubscribe, State::Standing | State::Doubted) => {
+                let name = entry.name.clone().filter(|_| entry.is_wanted);
+                self.to_unsubscribe.remove(entry.group, key);
                 self.leave_absent(key);
                 name.map_or(Confirmed::Nothing, Confirmed::Ended)
             }
@@ -197,21 +273,28 @@ impl Channels {
         }
     }
 
-    /// Takes an error, which can only be the answer to the command in flight. Returns the channel
-    /// that cannot be had; of a command of many each is asked for alone first.
-    pub(crate) fn refuse(&mut self) -> Option<ChannelName> {
-        let flight = self.flight.take()?;
-        let is_alone = flight.keys.len() == 1;
-        let mut refused = None;
-        for key in flight.keys {
+    /// Takes the answer to a PING of this table; false if none is due.
+    pub(crate) fn pass_fence(&mut self) -> bool {
+        self.flights.pass_fence()
+    }
+
+    /// Takes an error. Of a command of many each channel is asked for alone before anybody is told.
+    pub(crate) fn refuse(&mut self) -> Refused {
+        let Some((verb, keys)) = self.flights.take_refused() else { return Refused::Nothing };
+        let is_alone = keys.len() == 1;
+        let mut refused = Refused::Nothing;
+        for key in keys {
             let Some(entry) = self.entries.get_mut(&key) else { continue };
-            match (flight.verb, entry.state) {
+            match (verb, entry.state) {
                 (Verb::Subscribe, State::Subscribing) if !is_alone && entry.is_wanted => {
                     entry.state = State::Absent;
                     self.one_by_one.push(key);
                 }
                 (Verb::Subscribe, State::Subscribing) => {
-                    refused = is_alone.then(|| entry.name.clone());
+                    self.wanted -= usize::from(entry.is_wanted && entry.name.is_some());
+                    if is_alone {
+                        refused = entry.name.clone().map_or(Refused::Probe, Refused::Channel);
+                    }
                     self.entries.remove(&key);
                 }
                 // A subscription that cannot be ended is forgotten; its messages are dropped.
@@ -222,66 +305,88 @@ impl Channels {
         refused
     }
 
-    /// Alternates while there is both to do, so that neither starves the other.
-    fn next_command(&mut self) -> Option<(Verb, Vec<Bytes>)> {
-        let is_unsubscribes_turn = self.last_verb == Verb::Subscribe;
-        if is_unsubscribes_turn && !self.to_unsubscribe.is_empty() {
-            return Some((Verb::Unsubscribe, take_some(&mut self.to_unsubscribe)));
+    /// Takes an error that tells that the partition is elsewhere or nowhere now: it is asked for
+    /// again later. A server that `has_none` of it has ended what stood there.
+    pub(crate) fn postpone(&mut self, has_none: bool, now: Instant) {
+        let Some((verb, keys)) = self.flights.take_refused() else { return };
+        for key in keys {
+            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            self.rests.begin(entry.group, now);
+            match (verb, entry.state) {
+                (Verb::Subscribe, State::Subscribing)
+                | (Verb::Unsubscribe, State::Unsubscribing) => {
+                    if has_none {
+                        self.leave_absent(&key);
+                    } else if entry.is_wanted {
+                        self.ask_again(&key, State::Doubted);
+                    } else {
+                        entry.state = State::Unsubscribing;
+                        self.to_unsubscribe.insert(entry.group, key);
+                    }
+                }
+                _ => {}
+            }
         }
-        if let Some(key) = self.next_alone() {
-            return Some((Verb::Subscribe, vec![key]));
-        }
-        if !self.to_subscribe.is_empty() {
-            return Some((Verb::Subscribe, take_some(&mut self.to_subscribe)));
-        }
-        let is_any_left = !self.to_unsubscribe.is_empty();
-        is_any_left.then(|| (Verb::Unsubscribe, take_some(&mut self.to_unsubscribe)))
     }
 
-    fn next_alone(&mut self) -> Option<Bytes> {
+    /// Alternates while there is both to do, so that neither starves the other.
+    fn next_command(&mut self, now: Instant) -> Option<(Verb, Vec<Bytes>)> {
+        let is_unsubscribes_turn = self.last_verb == Verb::Subscribe;
+        let first = is_unsubscribes_turn.then(|| self.next_unsubscribe(now)).flatten();
+        first.or_else(|| self.next_subscribe(now)).or_else(|| self.next_unsubscribe(now))
+    }
+
+    fn next_unsubscribe(&mut self, now: Instant) -> Option<(Verb, Vec<Bytes>)> {
+        let keys = self.to_unsubscribe.take_some(|group| self.rests.may_ask(group, now))?;
+        Some((Verb::Unsubscribe, keys))
+    }
+
+    fn next_subscribe(&mut self, now: Instant) -> Option<(Verb, Vec<Bytes>)> {
+        let keys = match self.next_alone(now) {
+            Some(key) => vec![key],
+            None => self.to_subscribe.take_some(|group| self.rests.may_ask(group, now))?,
+        };
+        Some((Verb::Subscribe, keys))
+    }
+
+    fn next_alone(&mut self, now: Instant) -> Option<Bytes> {
+        let mut resting = Vec::new();
+        let mut next = None;
         while let Some(key) = self.one_by_one.pop() {
             // A wish withdrawn in the meantime took the entry with it; one renewed after that is in
             // the set of wishes too.
-            if self.entries.get(&key).is_some_and(|entry| entry.state == State::Absent) {
-                self.to_subscribe.remove(&key);
-                return Some(key);
+            let is_due = |it: &&Entry| matches!(it.state, State::Absent | State::Doubted);
+            let Some(entry) = self.entries.get(&key).filter(is_due) else { continue };
+            self.to_subscribe.remove(entry.group, &key);
+            if self.rests.may_ask(entry.group, now) {
+                next = Some(key);
+                break;
             }
+            resting.push(key);
         }
-        None
+        self.one_by_one.append(&mut resting);
+        next
     }
 
     /// Nothing stands there now: asks again if it is wanted, else forgets it.
     fn leave_absent(&mut self, key: &[u8]) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
-        if entry.is_wanted {
-            entry.state = State::Absent;
-            self.to_subscribe.insert(Bytes::copy_from_slice(key));
+        if self.entries.get(key).is_some_and(|entry| entry.is_wanted) {
+            self.ask_again(key, State::Absent);
         } else {
             self.entries.remove(key);
         }
     }
 
-    /// One more channel of the command in flight is confirmed.
-    fn land(&mut self) {
-        if let Some(flight) = &mut self.flight {
-            flight.unconfirmed -= 1;
-            if flight.unconfirmed == 0 {
-                self.flight = None;
-            }
+    fn ask_again(&mut self, key: &[u8], state: State) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        entry.state = state;
+        let key = Bytes::copy_from_slice(key);
+        match entry.name {
+            Some(_) => self.to_subscribe.insert(entry.group, key),
+            None => self.one_by_one.push(key),
         }
     }
 }
-
-fn take_some(set: &mut HashSet<Bytes, RandomState>) -> Vec<Bytes> {
-    let some: Vec<Bytes> = set.iter().take(CHANNELS_PER_COMMAND).cloned().collect();
-    for key in &some {
-        set.remove(key);
-    }
-    some
-}
-
-/// Small enough that other clients of the server do not wait for one command.
-const CHANNELS_PER_COMMAND: usize = 512;
 
 #[cfg(test)]
 mod tests;

@@ -1,15 +1,14 @@
 //! Dunlin's broker over Redis Pub/Sub, with its own RESP3 link.
 //!
 //! ```text
-//!  Broker::publish ──▶ Queue ──▶ publish link ════▶ Redis
-//!  Broker::subscribe ─▶ Orders ─▶ subscribe link ══▶   │
-//!  Interest::deliver ◀─────────── subscribe link ◀═════╡
-//!  Broker::history, recover ◀──▶ read link ◀══════════▶╡
-//!  PresenceStore ──────────────▶ read link ◀══════════▶╛
+//!  channel ─▶ partition ─▶ lane ══▶ its primary
+//!                          lane ══▶ its primary
 //! ```
 //!
-//! Each link is one TCP connection and one task. None repeats a publish that may have happened and
-//! of which Redis cannot tell, none ever delivers anything that Redis did not send.
+//! A lane is one Redis primary with all that belongs to it, wherever that is at the moment
+//! (`link::place`, `sentinel`). Which lane a channel is in, all nodes agree on: of a list of
+//! servers it follows from their number (`shares`), a cluster tells it (`cluster`) and may
+//! change it (`lanes`). `lane` tells the rest of the story.
 
 pub mod url;
 
@@ -21,6 +20,16 @@ pub mod metrics;
 
 pub mod queue;
 
+mod lane;
+
+mod lanes;
+
+mod shares;
+
+mod sentinel;
+
+mod cluster;
+
 mod publish;
 
 mod subscribe;
@@ -31,10 +40,23 @@ mod stream;
 
 mod script;
 
+mod tasks;
+
+mod news;
+
 mod channels;
 
 pub mod envelope;
 
+pub mod partition;
+
 pub mod keys;
 
 pub mod link;
+
+/// Any number. The standard library seeds every hash state anew.
+fn random() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+
+    RandomState::new().hash_one(0_u8)
+}

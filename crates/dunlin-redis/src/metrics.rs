@@ -2,17 +2,10 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, atomic::AtomicU64},
 };
 
-use dunlin_core::{
-    broker::BrokerStatus,
-    error::{PublishError, PublishOutcome},
-};
+use dunlin_core::error::{PublishError, PublishOutcome};
 use parking_lot::Mutex;
 use prometheus_client::{
     collector::Collector,
@@ -25,7 +18,8 @@ use prometheus_client::{
     },
     registry::Registry,
 };
-use tokio::{sync::watch, time::Instant};
+
+use crate::{lane::health::Health, shares::Share};
 
 /// The handles of the broker's metrics. Cheap to clone; clones count into the same metrics.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +38,11 @@ pub struct LinkMetrics {
     pub publishes_rejected: Counter,
     /// Publishes sent again after a loss, because Redis can tell whether they happened.
     pub publishes_repeated: Counter,
+    /// Publications put back that were acknowledged and that a server lacked after a failover or a
+    /// restart.
+    pub publishes_restored: Counter,
+    /// Channels that lost acknowledged publications in that way for good; subscribers are told.
+    pub channels_lost: Counter,
     /// Questions to the history or presence that Redis was away too long for.
     pub reads_lost: Counter,
     /// Subscriptions that Redis answered with an error.
@@ -54,23 +53,19 @@ pub struct LinkMetrics {
     pub reconnects: Family<LinkLabel, Counter>,
     /// How long the last answered ping took, in seconds.
     pub round_trip_seconds: Family<LinkLabel, RoundTripSeconds>,
-    pub(crate) health: Arc<Health>,
+    lanes: Arc<LaneReport>,
 }
 
 /// How long the last answered ping of a link took.
 pub type RoundTripSeconds = Gauge<f64, AtomicU64>;
 
-/// Which of a node's links a metric is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+/// Which link of which lane a metric is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct LinkLabel {
+    /// The address of the lane's server.
+    pub lane: String,
     /// `publish`, `subscribe` or `read`.
     pub link: &'static str,
-}
-
-impl LinkLabel {
-    pub(crate) const PUBLISH: Self = Self { link: "publish" };
-    pub(crate) const SUBSCRIBE: Self = Self { link: "subscribe" };
-    pub(crate) const READ: Self = Self { link: "read" };
 }
 
 impl LinkMetrics {
@@ -95,6 +90,16 @@ impl LinkMetrics {
             m.publishes_rejected,
         );
         registry.register("publishes_repeated", "Publishes sent again", m.publishes_repeated);
+        registry.register(
+            "publishes_restored",
+            "Publications put back that a server lacked",
+            m.publishes_restored,
+        );
+        registry.register(
+            "channels_lost",
+            "Channels that lost publications for good",
+            m.channels_lost,
+        );
         registry.register("reads_lost", "Questions that Redis was away for", m.reads_lost);
         registry.register(
             "subscribes_refused",
@@ -112,8 +117,13 @@ impl LinkMetrics {
             "How long the last answered ping took",
             m.round_trip_seconds,
         );
-        registry.register_collector(Box::new(HealthReport(m.health)));
+        registry.register_collector(Box::new(Shared(m.lanes)));
         metrics
+    }
+
+    /// One lane more, which is told of as long as it has anything.
+    pub(crate) fn add(&self, lane: Arc<Health>, share: Share) {
+        self.lanes.0.lock().push((lane, share));
     }
 
     /// Counts how a publish ended.
@@ -127,120 +137,64 @@ impl LinkMetrics {
     }
 }
 
-/// Whether the links stand, and for how long they have not all stood.
-#[derive(Debug)]
-pub(crate) struct Health {
-    /// Whether every wanted channel is subscribed to.
-    subscribed: watch::Sender<bool>,
-    /// Whether publishes flow.
-    publishing: AtomicBool,
-    /// Whether there is an answer to who asks for a history: without one nobody can be told where
-    /// in a channel it is.
-    reading: AtomicBool,
-    away: Mutex<Away>,
+/// Reads the health of every lane at each scrape, so that an outage counts while it lasts.
+#[derive(Debug, Default)]
+struct LaneReport(Mutex<Vec<(Arc<Health>, Share)>>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LaneLabel {
+    lane: String,
 }
 
-#[derive(Debug)]
-struct Away {
-    total: Duration,
-    since: Option<Instant>,
-}
-
-impl Default for Health {
-    fn default() -> Self {
-        let away = Mutex::new(Away { total: Duration::ZERO, since: None });
-        let subscribed = watch::Sender::new(false);
-        Self { subscribed, publishing: false.into(), reading: false.into(), away }
-    }
-}
-
-impl Health {
-    pub(crate) fn status(&self) -> BrokerStatus {
-        let flows = |flag: &AtomicBool| flag.load(Ordering::Acquire);
-        if flows(&self.publishing) && flows(&self.reading) && *self.subscribed.borrow() {
-            BrokerStatus::Ready
-        } else {
-            BrokerStatus::Lost
-        }
-    }
-
-    pub(crate) fn set_subscribed(&self, is_subscribed: bool) {
-        // Who watches takes every notice for a loss and a return.
-        self.subscribed
-            .send_if_modified(|was| std::mem::replace(was, is_subscribed) != is_subscribed);
-        self.note_status();
-    }
-
-    pub(crate) fn set_publishing(&self, is_publishing: bool) {
-        self.publishing.store(is_publishing, Ordering::Release);
-        self.note_status();
-    }
-
-    pub(crate) fn set_reading(&self, is_reading: bool) {
-        self.reading.store(is_reading, Ordering::Release);
-        self.note_status();
-    }
-
-    /// Tells of each change of whether every wanted channel is subscribed to.
-    pub(crate) fn watch_subscribed(&self) -> watch::Receiver<bool> {
-        self.subscribed.subscribe()
-    }
-
-    fn note_status(&self) {
-        let mut away = self.away.lock();
-        match (self.status(), away.since) {
-            (BrokerStatus::Lost, None) => away.since = Some(Instant::now()),
-            (BrokerStatus::Ready, Some(since)) => {
-                away.total += since.elapsed();
-                away.since = None;
-            }
-            _ => {}
-        }
-    }
-
-    fn away(&self) -> Duration {
-        let away = self.away.lock();
-        away.total + away.since.map_or(Duration::ZERO, |since| since.elapsed())
-    }
-}
-
-/// Reads the health at each scrape, so that an outage counts while it lasts.
-#[derive(Debug)]
-struct HealthReport(Arc<Health>);
-
-impl Collector for HealthReport {
+impl Collector for Shared {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let ready = ConstGauge::new(i64::from(self.0.status() == BrokerStatus::Ready));
-        let help = "Whether all links stand and publishes flow";
-        ready.encode(encoder.encode_descriptor("ready", help, None, MetricType::Gauge)?)?;
-        let away = ConstCounter::new(self.0.away().as_secs_f64());
-        let help = "Time without Redis";
-        away.encode(encoder.encode_descriptor("away_seconds", help, None, MetricType::Counter)?)
+        let mut lanes = self.0.0.lock().clone();
+        lanes.retain(|(_, share)| share.first().is_some());
+        let label = |lane: &Health| LaneLabel { lane: lane.address().to_string() };
+        let help = "Whether the last probe of a lane came back";
+        let mut ready = encoder.encode_descriptor("ready", help, None, MetricType::Gauge)?;
+        for (lane, _) in &lanes {
+            let gauge = ConstGauge::new(i64::from(lane.is_ready()));
+            gauge.encode(ready.encode_family(&label(lane))?)?;
+        }
+        let help = "Time without a lane's server";
+        let mut away =
+            encoder.encode_descriptor("away_seconds", help, None, MetricType::Counter)?;
+        for (lane, _) in &lanes {
+            let counter = ConstCounter::new(lane.away().as_secs_f64());
+            counter.encode(away.encode_family(&label(lane))?)?;
+        }
+        Ok(())
     }
 }
+
+#[derive(Debug)]
+struct Shared(Arc<LaneReport>);
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::shares::Shares;
 
     #[tokio::test(start_paused = true)]
-    async fn time_without_redis_counts_while_it_lasts() {
+    async fn each_lane_tells_how_it_is() {
         let mut registry = Registry::with_prefix("dunlin");
         let metrics = LinkMetrics::register(&mut registry);
-        let check = |line: &str| {
-            let page = dunlin_core::metrics::page(&registry);
+        let shares = Shares::even(2);
+        metrics.add(Arc::new(Health::new("redis://a:1".into())), shares.of(0));
+        tokio::time::advance(Duration::from_secs(3)).await;
+        metrics.add(Arc::new(Health::new("redis://b:2".into())), shares.of(1));
+        metrics.add(Arc::new(Health::new("redis://idle:3".into())), shares.of(2));
+        let page = dunlin_core::metrics::page(&registry);
+        for line in [
+            "dunlin_redis_ready{lane=\"redis://a:1\"} 0",
+            "dunlin_redis_away_seconds_total{lane=\"redis://a:1\"} 3.0",
+            "dunlin_redis_away_seconds_total{lane=\"redis://b:2\"} 0.0",
+        ] {
             assert!(page.lines().any(|have| have == line), "{line} is not in\n{page}");
-        };
-        metrics.health.set_subscribed(true);
-        metrics.health.set_publishing(true);
-        metrics.health.set_reading(true);
-        check("dunlin_redis_ready 1");
-        metrics.health.set_subscribed(false);
-        tokio::time::advance(Duration::from_secs(3)).await;
-        check("dunlin_redis_ready 0");
-        check("dunlin_redis_away_seconds_total 3.0");
-        metrics.health.set_subscribed(true);
-        tokio::time::advance(Duration::from_secs(3)).await;
-        check("dunlin_redis_away_seconds_total 3.0");
+        }
+        assert!(!page.contains("idle"), "nobody misses what has nothing to do");
     }
 }

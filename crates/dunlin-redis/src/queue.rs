@@ -1,5 +1,11 @@
 //! The waiting room of publishes: first in, first out, and bounded in number, bytes and age.
 
+mod held;
+
+mod state;
+
+mod transit;
+
 use std::{
     collections::VecDeque,
     convert::Infallible,
@@ -12,7 +18,7 @@ use std::{
 };
 
 use dunlin_core::{
-    broker::{Publish, ReplyTo},
+    broker::{Publish, ReplyTo, Room},
     error::PublishError,
     interest::Interest,
 };
@@ -22,7 +28,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::metrics::LinkMetrics;
+use self::{held::Held, state::State, transit::Transit};
+use crate::{metrics::LinkMetrics, partition::Partition};
 
 /// What may wait. Beyond it publishes are refused while Redis is away; while it is merely slow,
 /// publishers are made to wait from an eighth of it on.
@@ -47,6 +54,7 @@ pub(crate) struct Queue {
     state: Mutex<State>,
     filled: Notify,
     drained: Notify,
+    left: Notify,
     /// Kept beside the state, to be asked before every publish.
     is_crowded: AtomicBool,
     bounds: QueueBounds,
@@ -54,23 +62,15 @@ pub(crate) struct Queue {
     metrics: LinkMetrics,
 }
 
-struct State {
-    /// What was sent and has to be sent again; it goes before all that waits.
-    returned: VecDeque<Waiting>,
-    waiting: VecDeque<Waiting>,
-    /// Of both.
-    bytes: usize,
-    phase: Phase,
-}
-
 /// One publish that waits.
 pub(crate) struct Waiting {
     pub(crate) publish: Publish,
     pub(crate) reply: ReplyTo,
-    /// The id it was sent with; then it may have happened.
+    /// The id it was sent with.
     pub(crate) sent: Option<MessageId>,
+    /// Whether a connection was lost that carried it.
+    pub(crate) may_have_happened: bool,
     since: Instant,
-    has_returned: bool,
 }
 
 /// What tells a publish that was sent twice from two publishes: the process that sent it, in the
@@ -78,35 +78,28 @@ pub(crate) struct Waiting {
 pub(crate) type MessageId = u128;
 
 impl Waiting {
+    /// What its publisher is told if it is not sent any more.
+    pub(crate) fn lateness(&self) -> PublishError {
+        match self.may_have_happened {
+            true => PublishError::Unknown,
+            false => PublishError::Refused,
+        }
+    }
+
+    pub(crate) fn partition(&self) -> Partition {
+        Partition::of(self.publish.publication.channel())
+    }
+
+    /// When it came.
+    pub(crate) fn since(&self) -> Instant {
+        self.since
+    }
+
     fn bytes(&self) -> usize {
         let publication = &self.publish.publication;
         let terms = self.publish.terms.as_deref();
         let terms = terms.map_or(0, |it| it.idempotency_key.len() + it.version_epoch.len());
         publication.data().len() + publication.channel().as_str().len() + terms
-    }
-}
-
-impl State {
-    /// The older ones of both kinds.
-    fn fronts(&self) -> impl Iterator<Item = &Waiting> {
-        self.returned.front().into_iter().chain(self.waiting.front())
-    }
-
-    fn pop(&mut self) -> Option<Waiting> {
-        let next = self.returned.pop_front().or_else(|| self.waiting.pop_front())?;
-        self.bytes -= next.bytes();
-        Some(next)
-    }
-
-    fn pop_expired(&mut self, age: Duration) -> Option<Waiting> {
-        for queue in [&mut self.returned, &mut self.waiting] {
-            if queue.front().is_some_and(|oldest| oldest.since.elapsed() >= age) {
-                let expired = queue.pop_front()?;
-                self.bytes -= expired.bytes();
-                return Some(expired);
-            }
-        }
-        None
     }
 }
 
@@ -123,12 +116,19 @@ pub(crate) enum Phase {
 
 impl Queue {
     pub(crate) fn new(bounds: QueueBounds, interest: Arc<Interest>, metrics: LinkMetrics) -> Self {
-        let (returned, waiting) = (VecDeque::new(), VecDeque::new());
-        let state = State { returned, waiting, bytes: 0, phase: Phase::Held };
+        let state = State {
+            returned: VecDeque::new(),
+            waiting: VecDeque::new(),
+            held: Held::default(),
+            transit: Transit::default(),
+            bytes: 0,
+            phase: Phase::Held,
+        };
         Self {
             state: Mutex::new(state),
             filled: Notify::new(),
             drained: Notify::new(),
+            left: Notify::new(),
             is_crowded: false.into(),
             bounds,
             interest,
@@ -147,10 +147,10 @@ impl Queue {
         let mut state = self.state.lock();
         let was_empty = state.waiting.is_empty();
         for (publish, reply) in publishes {
-            let waiting = Waiting { publish, reply, sent: None, since, has_returned: false };
+            let waiting = Waiting { publish, reply, sent: None, may_have_happened: false, since };
             let bytes = state.bytes + waiting.bytes();
             // Alone in the room, one publish may exceed the bound: any message must pass.
-            let is_full = state.waiting.len() >= self.bounds.publishes
+            let is_full = state.waiting.len() + state.held.waiting.len() >= self.bounds.publishes
                 || (bytes > self.bounds.bytes && !state.waiting.is_empty());
             let is_refused = match state.phase {
                 Phase::Flowing => false,
@@ -176,12 +176,21 @@ impl Queue {
     }
 
     /// Whether a publisher may go on. While publishes are held it may, up to the bounds.
-    pub(crate) fn has_room(&self) -> bool {
+    fn has_room(&self) -> bool {
         !self.is_crowded.load(Ordering::Acquire)
     }
 
+    /// What a publisher has to wait for before it goes on, if anything.
+    pub(crate) fn crowd(self: &Arc<Self>) -> Option<Room> {
+        let queue = || {
+            let queue = Arc::clone(self);
+            Box::pin(async move { queue.room().await }) as Room
+        };
+        (!self.has_room()).then(queue)
+    }
+
     /// Waits until a publisher may go on. Cancel-safe.
-    pub(crate) async fn room(&self) {
+    async fn room(&self) {
         loop {
             let drained = self.drained.notified();
             if self.has_room() {
@@ -191,11 +200,16 @@ impl Queue {
         }
     }
 
-    /// Waits until something waits. For the link only. Cancel-safe.
+    /// Waits until something waits that may be sent. For the link only. Cancel-safe.
     pub(crate) async fn filled(&self) {
-        while self.is_empty() {
+        while !self.state.lock().can_take() {
             self.filled.notified().await;
         }
+    }
+
+    /// The longest wait.
+    pub(crate) fn age(&self) -> Duration {
+        self.bounds.age
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -203,46 +217,73 @@ impl Queue {
     }
 
     /// Puts back what was sent and has to be sent again, in its order and before all that waits.
-    /// Nobody knows what became of it until then, so the loss is when it begins to wait: what a
-    /// silent server was given is old when the silence counts as a loss.
     pub(crate) fn put_back(&self, returned: impl DoubleEndedIterator<Item = Waiting>) {
-        let now = Instant::now();
         let mut state = self.state.lock();
-        for mut waiting in returned.rev() {
-            if waiting.sent.is_some() && !mem::replace(&mut waiting.has_returned, true) {
-                waiting.since = now;
-            }
-            state.bytes += waiting.bytes();
-            state.returned.push_front(waiting);
-        }
+        state.put_back(returned);
         self.note_crowd(&state);
     }
 
     /// Moves the oldest publishes that have not waited too long into `batch`: at most `count`, and
-    /// none once there are `bytes`.
-    pub(crate) fn take(&self, batch: &mut Vec<Waiting>, count: usize, bytes: usize) {
+    /// none once there are `bytes`. What `admits` does not let pass is held until it is released,
+    /// and so is what would overtake it in its channel.
+    pub(crate) fn take(
+        &self,
+        batch: &mut Vec<Waiting>,
+        count: usize,
+        bytes: usize,
+        admits: impl Fn(&Publish) -> bool,
+    ) {
         self.refuse_expired();
+        let mut refused = Vec::new();
         let mut state = self.state.lock();
         let mut taken_bytes = 0;
         while batch.len() < count
             && taken_bytes < bytes
             && let Some(waiting) = state.pop()
         {
-            taken_bytes += waiting.bytes();
-            batch.push(waiting);
+            let channel = waiting.publish.publication.channel();
+            let is_held = state.held.channels.contains_key(channel) || state.transit.holds(channel);
+            if !is_held && admits(&waiting.publish) {
+                taken_bytes += waiting.bytes();
+                batch.push(waiting);
+            } else if state.held.waiting.len() < self.bounds.publishes
+                && state.held.bytes < self.bounds.bytes
+            {
+                state.hold(waiting);
+            } else {
+                refused.push(waiting);
+            }
         }
         self.note_crowd(&state);
+        drop(state);
+        for waiting in refused {
+            self.refuse(waiting);
+        }
+    }
+
+    /// What was held may be sent, or has to be looked at again.
+    pub(crate) fn release(&self) {
+        let mut state = self.state.lock();
+        state.release();
+        self.note_crowd(&state);
+        let can_take = state.can_take();
+        drop(state);
+        if can_take {
+            self.filled.notify_one();
+        }
     }
 
     /// Refuses whatever has waited too long, as soon as anything has. For the link only, while it
     /// takes nothing. Cancel-safe.
     pub(crate) async fn expire(&self) -> Infallible {
         loop {
-            self.filled().await;
             let oldest = self.state.lock().fronts().map(|waiting| waiting.since).min();
-            if let Some(oldest) = oldest {
-                sleep_until(oldest + self.bounds.age).await;
-                self.refuse_expired();
+            match oldest {
+                Some(oldest) => {
+                    sleep_until(oldest + self.bounds.age).await;
+                    self.refuse_expired();
+                }
+                None => self.filled.notified().await,
             }
         }
     }
@@ -256,7 +297,10 @@ impl Queue {
             }
             self.note_crowd(&state);
             if phase == Phase::Closed {
-                iter::from_fn(|| state.pop()).collect()
+                let held = mem::take(&mut state.held).waiting;
+                let rest: Vec<_> = iter::from_fn(|| state.pop()).chain(held).collect();
+                state.bytes = 0;
+                rest
             } else {
                 Vec::new()
             }
@@ -266,7 +310,7 @@ impl Queue {
         }
     }
 
-    fn refuse_expired(&self) {
+    pub(crate) fn refuse_expired(&self) {
         while let Some(expired) = self.pop_expired() {
             self.refuse(expired);
         }
@@ -280,10 +324,7 @@ impl Queue {
     }
 
     fn refuse(&self, waiting: Waiting) {
-        let error = match waiting.sent {
-            None => PublishError::Refused,
-            Some(_) => PublishError::Unknown,
-        };
+        let error = waiting.lateness();
         self.metrics.count_outcome(&Err(error));
         waiting.reply.answer(&self.interest, Err(error));
     }
@@ -292,7 +333,7 @@ impl Queue {
     fn note_crowd(&self, state: &State) {
         let is_crowded = state.phase == Phase::Flowing
             && (state.waiting.len() >= self.bounds.publishes.div_ceil(8)
-                || state.bytes >= self.bounds.bytes.div_ceil(8));
+                || state.bytes - state.held.bytes >= self.bounds.bytes.div_ceil(8));
         let was_crowded = self.is_crowded.swap(is_crowded, Ordering::AcqRel);
         if was_crowded && !is_crowded {
             self.drained.notify_waiters();

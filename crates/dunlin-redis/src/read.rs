@@ -2,27 +2,25 @@
 //! kept of a channel, who is present. It is a connection of its own, so that a long answer delays
 //! no publish. Questions may be put twice, so a lost connection costs time only.
 
-use std::{
-    collections::VecDeque, convert::Infallible, future::pending, mem, sync::Arc, time::Duration,
-};
+use std::{collections::VecDeque, convert::Infallible, mem, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use dunlin_core::error::BrokerLost;
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 
 use crate::{
+    lane::line::{Line, Next},
     link::{
         command,
-        connection::{Connection, Ear},
-        dial::Dialer,
-        error::LinkError,
+        connection::{Connection, Ear, Progress},
+        error::{LinkError, tells_elsewhere},
         stopped,
         value::{Frame, Value},
     },
-    metrics::{LinkLabel, LinkMetrics, RoundTripSeconds},
+    metrics::LinkMetrics,
     script::{self, Call, Script},
 };
 
@@ -49,8 +47,9 @@ impl Question {
     }
 
     /// A call of `script` with these keys.
-    pub(crate) fn script<const N: usize>(script: &'static Script, keys: [Bytes; N]) -> Self {
-        Self { script: Some((script, N)), arguments: keys.map(Argument::Bytes).into() }
+    pub(crate) fn script(script: &'static Script, keys: impl IntoIterator<Item = Bytes>) -> Self {
+        let arguments: Vec<_> = keys.into_iter().map(Argument::Bytes).collect();
+        Self { script: Some((script, arguments.len())), arguments }
     }
 
     pub(crate) fn push(&mut self, argument: Argument) {
@@ -65,7 +64,7 @@ impl Question {
         self.push(Argument::Number(number));
     }
 
-    fn write(&self, out: &mut BytesMut, call: Call, server: u32) {
+    fn write(&self, out: &mut BytesMut, call: Call, reign: u32) {
         match self.script {
             None => command::begin(out, self.arguments.len()),
             Some((script, keys)) => {
@@ -76,7 +75,7 @@ impl Question {
             match argument {
                 Argument::Bytes(bytes) => command::write_argument(out, &[bytes]),
                 Argument::Number(number) => command::write_number(out, *number),
-                Argument::Server => command::write_number(out, u64::from(server)),
+                Argument::Server => command::write_number(out, u64::from(reign)),
             }
         }
     }
@@ -86,7 +85,8 @@ impl Question {
 #[derive(Clone)]
 pub(crate) struct Reader {
     questions: mpsc::Sender<Asked>,
-    returns: watch::Receiver<()>,
+    /// When the link last heard the server.
+    heard: watch::Receiver<Instant>,
     metrics: LinkMetrics,
 }
 
@@ -105,7 +105,8 @@ impl Reader {
     /// unless too many wait already.
     ///
     /// # Errors
-    /// When Redis is away for too long, or answers with an error.
+    /// When Redis is away for too long, or answers with more than can be taken, or with an error
+    /// other than that what is asked about is elsewhere.
     pub(crate) async fn ask(&self, question: Question) -> Result<Value, BrokerLost> {
         let asked = async {
             let (answer, answered) = oneshot::channel();
@@ -114,109 +115,115 @@ impl Reader {
             self.questions.send(asked).await.ok()?;
             answered.await.ok()
         };
-        let answer = timeout(ANSWER_WAIT, asked).await.ok().flatten();
+        let answer = tokio::select! {
+            answer = asked => answer,
+            () = self.silence() => None,
+        };
         if answer.is_none() {
             self.metrics.reads_lost.inc();
         }
         match answer {
-            Some(Value::Error(_)) | None => Err(BrokerLost),
+            Some(Value::Error(text)) if tells_elsewhere(&text) => Ok(Value::Error(text)),
+            Some(Value::Error(_) | Value::Skipped { .. }) | None => Err(BrokerLost),
             Some(answer) => Ok(answer),
         }
     }
-}
 
-impl Reader {
-    /// Waits until the link is made again after a loss; one that nobody waited for counts.
-    /// Cancel-safe.
-    pub(crate) async fn returned(&mut self) {
-        if self.returns.changed().await.is_err() {
-            // The link has ended for good.
-            pending().await
+    /// Waits until the server was silent for [`SILENCE_WAIT`]. An answer may take its time, and
+    /// those before it theirs, as long as something comes.
+    async fn silence(&self) {
+        let mut since = Instant::now();
+        loop {
+            sleep_until(since + SILENCE_WAIT).await;
+            let heard = *self.heard.borrow();
+            if heard <= since {
+                return;
+            }
+            since = heard;
         }
     }
 }
 
 /// The task's state. [`ReadLink::run`] is the task.
 pub(crate) struct ReadLink {
-    dialer: Arc<Dialer>,
+    line: Line,
     questions: mpsc::Receiver<Asked>,
     /// To be put next.
     waiting: VecDeque<Asked>,
     /// Put and not answered, in order.
     in_flight: VecDeque<Asked>,
     returns: watch::Sender<()>,
-    metrics: LinkMetrics,
-    round_trip_seconds: RoundTripSeconds,
-    stop: watch::Receiver<bool>,
+    heard: watch::Sender<Instant>,
     /// Whether this connection's first refused question was logged.
     has_warned: bool,
 }
 
 impl ReadLink {
-    pub(crate) fn new(
-        dialer: Arc<Dialer>,
-        metrics: LinkMetrics,
-        stop: watch::Receiver<bool>,
-    ) -> (Self, Reader) {
-        let round_trip_seconds = metrics.round_trip_seconds.get_or_create_owned(&LinkLabel::READ);
+    pub(crate) fn new(line: Line, returns: watch::Sender<()>) -> (Self, Reader) {
         let (sender, questions) = mpsc::channel(QUESTIONS_WAITING);
-        let returns = watch::Sender::new(());
+        let heard = watch::Sender::new(Instant::now());
         let reader =
-            Reader { questions: sender, returns: returns.subscribe(), metrics: metrics.clone() };
+            Reader { questions: sender, heard: heard.subscribe(), metrics: line.metrics.clone() };
         let (waiting, in_flight) = (VecDeque::new(), VecDeque::new());
-        let link = Self {
-            dialer,
-            questions,
-            waiting,
-            in_flight,
-            returns,
-            metrics,
-            round_trip_seconds,
-            stop,
-            has_warned: false,
-        };
+        let link = Self { line, questions, waiting, in_flight, returns, heard, has_warned: false };
         (link, reader)
     }
 
-    /// Asks over `connection` and its successors until told to stop.
-    pub(crate) async fn run(mut self, mut connection: Connection) {
-        let mut stop = self.stop.clone();
-        loop {
-            self.metrics.health.set_reading(true);
-            let lost = tokio::select! {
-                () = stopped(&mut stop) => return,
-                lost = self.attend(connection) => lost,
-            };
-            self.metrics.health.set_reading(false);
-            let address = self.dialer.to_string();
-            tracing::warn!(address, link = "read", "redis {lost}");
-            let dialer = Arc::clone(&self.dialer);
-            connection = tokio::select! {
-                () = stopped(&mut stop) => return,
-                never = self.gather() => match never {},
-                connection = dialer.redial(&lost) => connection,
-            };
-            self.metrics.reconnects.get_or_create(&LinkLabel::READ).inc();
-            tracing::info!(address, link = "read", "redis is back");
-            self.returns.send_replace(());
+    /// Asks over one connection after the other until told to stop.
+    pub(crate) async fn run(mut self) {
+        let mut stop = self.line.stop.clone();
+        tokio::select! {
+            () = stopped(&mut stop) => {}
+            never = self.ask() => match never {},
         }
     }
 
-    /// Returns why the connection was lost; what it did not answer waits then.
-    async fn attend(&mut self, mut connection: Connection) -> LinkError {
-        self.has_warned = false;
+    async fn ask(&mut self) -> Infallible {
+        let Self { line, questions, waiting, .. } = self;
+        let mut connection = tokio::select! {
+            never = gather(questions, waiting) => match never {},
+            connection = line.connect() => connection,
+        };
         loop {
-            self.put(&mut connection);
+            let lost = self.attend(&mut connection).await;
+            if !matches!(lost, LinkError::Silent(_)) {
+                self.take_back();
+            }
+            let Self { line, questions, waiting, .. } = self;
+            let next = tokio::select! {
+                never = gather(questions, waiting) => match never {},
+                next = line.next(connection, &lost) => next,
+            };
+            connection = match next {
+                Next::Same(connection) => connection,
+                Next::New(connection) => {
+                    self.take_back();
+                    self.has_warned = false;
+                    self.returns.send_replace(());
+                    connection
+                }
+            };
+        }
+    }
+
+    /// Returns why the connection was lost.
+    async fn attend(&mut self, connection: &mut Connection) -> LinkError {
+        let (server, place) = (connection.server, connection.endpoint.clone());
+        loop {
+            self.put(connection);
             let has_room = self.in_flight.len() < QUESTIONS_IN_FLIGHT;
             let progress = tokio::select! {
                 Some(asked) = self.questions.recv(), if has_room => {
                     self.waiting.push_back(asked);
                     continue;
                 }
+                elsewhere = self.line.elsewhere(server, place.as_ref()) => return elsewhere,
                 progress = connection.progress(Ear::Open) => progress,
             };
-            if let Err(lost) = progress.and_then(|_| self.receive(&mut connection)) {
-                self.take_back();
+            if let Ok(Progress::Received) = progress {
+                self.heard.send_replace(Instant::now());
+            }
+            if let Err(lost) = progress.and_then(|_| self.receive(connection)) {
                 return lost;
             }
         }
@@ -229,7 +236,7 @@ impl ReadLink {
             else {
                 return;
             };
-            asked.question.write(&mut connection.out, asked.call, connection.server);
+            asked.question.write(&mut connection.out, asked.call, connection.server.reign);
             connection.expect(1);
             self.in_flight.push_back(asked);
         }
@@ -252,7 +259,7 @@ impl ReadLink {
             };
             self.answer(asked, answer);
         }
-        self.round_trip_seconds.set(connection.round_trip().as_secs_f64());
+        self.line.note_round_trip(connection);
         Ok(())
     }
 
@@ -263,7 +270,9 @@ impl ReadLink {
                 self.waiting.push_back(Asked { call: Call::ByText, ..asked });
                 return;
             }
-            self.note_refusal(text);
+            if !tells_elsewhere(text) {
+                self.note_refusal(text);
+            }
         }
         // An asker that went away no longer wants to know.
         let _ = asked.answer.send(answer);
@@ -278,29 +287,25 @@ impl ReadLink {
             tracing::warn!("redis refused a question: {text}");
         }
     }
-
-    /// Takes questions while there is no connection, and gives up those that wait too long.
-    async fn gather(&mut self) -> Infallible {
-        loop {
-            let now = Instant::now();
-            while self.waiting.front().is_some_and(|oldest| oldest.since + AWAY_WAIT <= now) {
-                // Its asker is told by that.
-                self.waiting.pop_front();
-            }
-            let gives_up_at = self.waiting.front().map_or(now, |oldest| oldest.since) + AWAY_WAIT;
-            let has_room = self.waiting.len() < QUESTIONS_WAITING;
-            tokio::select! {
-                Some(asked) = self.questions.recv(), if has_room => self.waiting.push_back(asked),
-                () = sleep_until(gives_up_at) => {}
-            }
-        }
-    }
 }
 
-/// A link that ended answers nobody.
-impl Drop for ReadLink {
-    fn drop(&mut self) {
-        self.metrics.health.set_reading(false);
+/// Takes questions while there is no connection, and gives up those that wait too long.
+async fn gather(
+    questions: &mut mpsc::Receiver<Asked>,
+    waiting: &mut VecDeque<Asked>,
+) -> Infallible {
+    loop {
+        let now = Instant::now();
+        while waiting.front().is_some_and(|oldest| oldest.since + AWAY_WAIT <= now) {
+            // Its asker is told by that.
+            waiting.pop_front();
+        }
+        let gives_up_at = waiting.front().map_or(now, |oldest| oldest.since) + AWAY_WAIT;
+        let has_room = waiting.len() < QUESTIONS_WAITING;
+        tokio::select! {
+            Some(asked) = questions.recv(), if has_room => waiting.push_back(asked),
+            () = sleep_until(gives_up_at) => {}
+        }
     }
 }
 
@@ -308,8 +313,8 @@ impl Drop for ReadLink {
 const QUESTIONS_WAITING: usize = 1024;
 /// Redis works on one after the other; more on their way would gain nothing.
 const QUESTIONS_IN_FLIGHT: usize = 256;
-/// The longest wait for an answer.
-const ANSWER_WAIT: Duration = Duration::from_secs(5);
+/// How long the server may be silent to those who wait for an answer.
+const SILENCE_WAIT: Duration = Duration::from_secs(5);
 /// How long a question waits for a server that is away: as long as a blip lasts. Those who join
 /// meanwhile are better off when they are told soon.
 const AWAY_WAIT: Duration = Duration::from_secs(1);

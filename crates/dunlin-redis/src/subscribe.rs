@@ -2,137 +2,167 @@
 //! arrives in one read to the node, per channel as one batch. Because this one task reads the
 //! socket, a channel has one order on the node: that in which Redis sent it.
 
+mod batches;
+
+mod links;
+
+mod orders;
+
+mod rereads;
+
 use std::{mem, sync::Arc};
 
 use bytes::Bytes;
-use dunlin_core::{channel::ChannelName, interest::Interest, publication::Publication};
-use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use dunlin_core::interest::Interest;
+use tokio::time::Instant;
 
+pub(crate) use self::links::{Parts, SubscribeLinks};
+use self::{
+    batches::Batches,
+    links::Part,
+    orders::{Order, Orders},
+    rereads::Rereads,
+};
 use crate::{
-    channels::{Channels, Confirmed, Verb},
+    channels::{Channels, Confirmed, Refused, Verb},
     envelope,
-    keys::Keys,
+    keys::{Keys, PubSub},
+    lane::{
+        line::{Line, Next},
+        probe_channel::ProbeChannel,
+    },
     link::{
         connection::{Connection, Ear},
-        dial::Dialer,
-        error::{LinkError, tells_not_ready},
-        stopped,
+        error::{LinkError, tells_elsewhere, tells_not_ready},
+        reach, stopped,
         value::{Frame, Value},
     },
-    metrics::{LinkLabel, LinkMetrics, RoundTripSeconds},
+    partition::{Partition, Partitions},
 };
 
-/// What other threads order of the subscribe link.
-#[derive(Default)]
-pub(crate) struct Orders {
-    queue: Mutex<Vec<(Verb, ChannelName)>>,
-    filled: Notify,
-}
-
-impl Orders {
-    pub(crate) fn push(&self, verb: Verb, channel: ChannelName) {
-        let was_empty = {
-            let mut queue = self.queue.lock();
-            queue.push((verb, channel));
-            queue.len() == 1
-        };
-        if was_empty {
-            self.filled.notify_one();
-        }
-    }
-
-    fn take(&self) -> Vec<(Verb, ChannelName)> {
-        mem::take(&mut self.queue.lock())
-    }
-
-    /// Cancel-safe.
-    async fn filled(&self) {
-        while self.queue.lock().is_empty() {
-            self.filled.notified().await;
-        }
-    }
-}
-
 /// The task's state. [`SubscribeLink::run`] is the task.
-pub(crate) struct SubscribeLink {
-    dialer: Arc<Dialer>,
+struct SubscribeLink {
+    line: Line,
     orders: Arc<Orders>,
     interest: Arc<Interest>,
-    metrics: LinkMetrics,
-    round_trip_seconds: RoundTripSeconds,
-    stop: watch::Receiver<bool>,
     channels: Channels,
     batches: Batches,
-    is_subscribed: bool,
+    pub_sub: PubSub,
+    part: Part,
+    /// If it is here that they come back.
+    probe: Option<ProbeChannel>,
+    rereads: Rereads,
+    /// Subscriptions that the last read told the end of.
+    ended: usize,
     /// Whether this connection's first refused subscription was logged.
     has_warned: bool,
 }
 
 impl SubscribeLink {
-    pub(crate) fn new(
-        dialer: Arc<Dialer>,
+    fn new(
+        line: Line,
         orders: Arc<Orders>,
         interest: Arc<Interest>,
         keys: Keys,
-        metrics: LinkMetrics,
-        stop: watch::Receiver<bool>,
+        part: Part,
+        probe: Option<ProbeChannel>,
     ) -> Self {
-        let round_trip_seconds =
-            metrics.round_trip_seconds.get_or_create_owned(&LinkLabel::SUBSCRIBE);
         Self {
-            dialer,
+            line,
             orders,
             interest,
-            metrics,
-            round_trip_seconds,
-            stop,
+            pub_sub: keys.pub_sub(),
             channels: Channels::new(keys),
             batches: Batches::default(),
-            is_subscribed: false,
+            part,
+            probe,
+            rereads: Rereads::default(),
+            ended: 0,
             has_warned: false,
         }
     }
 
-    /// Keeps the subscriptions over `connection` and its successors until told to stop.
-    pub(crate) async fn run(mut self, mut connection: Connection) {
-        let mut stop = self.stop.clone();
+    /// Keeps the subscriptions over one connection after the other until told to stop.
+    async fn run(mut self) {
+        let mut stop = self.line.stop.clone();
+        let mut connection = tokio::select! {
+            () = stopped(&mut stop) => return,
+            connection = self.line.connect() => connection,
+        };
+        self.meet();
         loop {
             let lost = tokio::select! {
                 // Still subscribed as far as the publish link can tell: its last publishes go out.
-                () = stopped(&mut stop) => return self.interest.lose(),
-                lost = self.attend(connection) => lost,
+                () = stopped(&mut stop) => return self.lose(),
+                lost = self.attend(&mut connection) => lost,
             };
-            self.mark_lost();
-            let address = self.dialer.to_string();
-            tracing::warn!(address, link = "subscribe", "redis {lost}");
-            connection = tokio::select! {
-                () = stopped(&mut stop) => return,
-                connection = self.dialer.redial(&lost) => connection,
+            let is_silent = matches!(lost, LinkError::Silent(_));
+            if !is_silent {
+                self.lose();
+            }
+            let next = tokio::select! {
+                () = stopped(&mut stop) => return self.lose(),
+                next = self.line.next(connection, &lost) => next,
             };
-            self.metrics.reconnects.get_or_create(&LinkLabel::SUBSCRIBE).inc();
-            tracing::info!(address, link = "subscribe", "redis is back");
+            connection = match next {
+                Next::Same(connection) => connection,
+                Next::New(connection) => {
+                    if is_silent {
+                        self.lose();
+                    }
+                    self.meet();
+                    connection
+                }
+            };
         }
     }
 
-    fn mark_lost(&mut self) {
-        self.is_subscribed = false;
-        self.metrics.health.set_subscribed(false);
-        self.interest.lose();
+    fn lose(&self) {
+        self.interest.lose(&|channel| self.part.has(channel));
+    }
+
+    fn start_over(&self, partitions: &[Partition]) {
+        if !partitions.is_empty() {
+            let some: Partitions = partitions.iter().collect();
+            self.interest.start_over(&|channel| some.have(channel));
+        }
+    }
+
+    /// Begins with a connection on which nothing stands yet.
+    fn meet(&mut self) {
+        // In this order: a wish is in the table of interest before its order is here to be dropped.
+        let arrived: Vec<_> = self.orders.take().iter().filter_map(Order::arrived).collect();
+        self.start_over(&arrived);
+        let wanted = self.interest.channels(&|channel| self.part.has(channel));
+        self.orders.restart(&arrived, &wanted);
+        if let Some(probe) = &mut self.probe {
+            probe.follow();
+        }
+        self.channels.restart(self.probe.as_ref(), wanted);
+        self.orders.note_channels(self.channels.wanted());
+        let part = self.part.clone();
+        Partition::all().filter(|it| part.has_partition(*it)).for_each(|it| self.reread(it));
+        self.has_warned = false;
+    }
+
+    /// Has a partition read once more after it was subscribed to anew.
+    fn reread(&mut self, partition: Partition) {
+        if self.pub_sub == PubSub::Sharded {
+            self.rereads.begin(partition);
+        }
     }
 
     /// Returns why the connection was lost.
-    async fn attend(&mut self, mut connection: Connection) -> LinkError {
-        // In this order: a wish is in the table of interest before its order is here to be dropped.
-        self.orders.take();
-        self.channels.restart(self.interest.channels());
-        self.has_warned = false;
+    async fn attend(&mut self, connection: &mut Connection) -> LinkError {
+        let (server, place) = (connection.server, connection.endpoint.clone());
         let mut ear = Ear::Open;
+        self.note_deaf(false);
         loop {
-            if self.channels.write_next(&mut connection.out) {
-                connection.expect(1);
+            let now = Instant::now();
+            while let commands @ 1.. = self.channels.write_next(&mut connection.out, now) {
+                connection.expect(commands);
             }
-            self.note_subscribed();
+            let next_try = self.channels.next_try(now);
             let progress = tokio::select! {
                 () = self.orders.filled() => {
                     self.take_orders();
@@ -140,36 +170,77 @@ impl SubscribeLink {
                 }
                 () = self.interest.room(), if ear == Ear::Closed => {
                     ear = Ear::Open;
+                    self.note_deaf(false);
                     continue;
                 }
+                () = reach(next_try) => continue,
+                () = reach(self.rereads.next()) => {
+                    let due = self.rereads.take_due(&self.orders.pending());
+                    let due: Partitions = due.iter().collect();
+                    self.interest.check(&|channel| due.have(channel));
+                    continue;
+                }
+                elsewhere = self.line.elsewhere(server, place.as_ref()) => return elsewhere,
                 progress = connection.progress(ear) => progress,
             };
-            if let Err(lost) = progress.and_then(|_| self.receive(&mut connection)) {
+            if let Err(lost) = progress.and_then(|_| self.receive(connection)) {
                 return lost;
             }
             if !self.interest.has_room() {
                 // Not reading is how a slow node makes Redis feel it.
                 ear = Ear::Closed;
+                self.note_deaf(true);
             }
         }
     }
 
-    fn note_subscribed(&mut self) {
-        if !self.is_subscribed && self.channels.all_stand() {
-            self.is_subscribed = true;
-            self.metrics.health.set_subscribed(true);
+    /// Whoever does not listen hears no probe.
+    fn note_deaf(&self, is_deaf: bool) {
+        if self.probe.is_some() {
+            self.line.health.note_deaf(is_deaf);
         }
     }
 
     fn take_orders(&mut self) {
-        for (verb, channel) in self.orders.take() {
-            match verb {
-                Verb::Subscribe if self.channels.want(&channel) => {
-                    self.interest.acknowledge(&channel);
-                }
-                Verb::Subscribe => {}
-                Verb::Unsubscribe => self.channels.unwant(&channel),
+        let orders = self.orders.take();
+        for run in orders.chunk_by(Order::go_together) {
+            match &run[0] {
+                Order::Arrive(_) => self.arrive(&Order::partitions(run)),
+                Order::Leave(_) => self.channels.leave(&Order::partitions(run)),
+                _ => run.iter().for_each(|order| self.take_order(order)),
             }
+        }
+        if let Some(probe) = &mut self.probe
+            && let Some(left) = probe.follow()
+        {
+            self.channels.move_probe(&left, probe);
+        }
+        self.orders.note_channels(self.channels.wanted());
+    }
+
+    fn take_order(&mut self, order: &Order) {
+        match order {
+            Order::Channel(Verb::Subscribe, channel) if self.channels.want(channel) => {
+                self.orders.note_standing(channel);
+                self.interest.acknowledge(channel);
+            }
+            Order::Channel(Verb::Unsubscribe, channel) => self.channels.unwant(channel),
+            _ => {}
+        }
+    }
+
+    /// What happened in partitions before they came here is to be asked for.
+    fn arrive(&mut self, partitions: &[Partition]) {
+        self.start_over(partitions);
+        let arrived: Partitions = partitions.iter().collect();
+        let wanted = self.interest.channels(&|channel| arrived.have(channel));
+        self.orders.restart(partitions, &wanted);
+        for partition in partitions {
+            self.channels.arrive(*partition);
+            self.reread(*partition);
+        }
+        for channel in &wanted {
+            self.channels.want(channel);
         }
     }
 
@@ -178,44 +249,59 @@ impl SubscribeLink {
         let received = self.receive_frames(connection);
         // What came before an error came all the same.
         self.batches.deliver(&self.interest);
-        self.round_trip_seconds.set(connection.round_trip().as_secs_f64());
+        self.note_ended();
+        self.line.note_round_trip(connection);
         received
     }
 
     fn receive_frames(&mut self, connection: &mut Connection) -> Result<(), LinkError> {
         while let Some(frame) = connection.next_frame()? {
-            match frame {
-                Frame::Message { channel, payload } => self.receive_message(&channel, payload),
+            // A reply is counted as the answer to one command where it is read.
+            let (before, replies) = match frame {
+                Frame::Message { channel, payload } if self.is_probe(&channel) => {
+                    self.receive_probe(&payload);
+                    continue;
+                }
+                Frame::Message { channel, payload } => {
+                    self.receive_message(&channel, payload);
+                    continue;
+                }
                 Frame::Push(values) => {
-                    let was_in_flight = self.channels.is_in_flight();
+                    let before = self.channels.unanswered();
                     self.receive_push(&values);
-                    if was_in_flight && !self.channels.is_in_flight() {
-                        connection.note_answered();
-                    }
+                    (before, 0)
                 }
-                // Nothing wanted is refused for that: it is asked for anew once Redis is ready.
-                Frame::Reply(Value::Error(text)) if tells_not_ready(&text) => {
-                    return Err(LinkError::NotReady(String::from_utf8_lossy(&text).into_owned()));
+                Frame::Reply(answer) => {
+                    let before = self.channels.unanswered();
+                    self.receive_reply(&answer)?;
+                    (before, 1)
                 }
-                Frame::Reply(Value::Error(text)) => self.receive_error(&text),
-                Frame::Reply(_) => return Err(unexpected("a reply to no command")),
+            };
+            for _ in self.channels.unanswered() + replies..before {
+                connection.note_answered();
             }
         }
         Ok(())
     }
 
+    fn is_probe(&self, channel: &Bytes) -> bool {
+        self.probe.as_ref().is_some_and(|probe| probe.name() == channel)
+    }
+
+    fn receive_probe(&self, payload: &[u8]) {
+        let number = str::from_utf8(payload).ok().and_then(|number| number.parse().ok());
+        self.line.health.note_heard(number.unwrap_or_default());
+    }
+
     fn receive_message(&mut self, channel: &[u8], payload: Bytes) {
-        self.metrics.messages_in.inc();
+        self.line.metrics.messages_in.inc();
         // Messages of a channel that was forgotten meanwhile are nobody's.
-        let Some(entry) = self.channels.get_mut(channel) else { return };
+        let Some((name, batch)) = self.channels.receiver(channel) else { return };
         match envelope::open(payload) {
-            Ok(opened) => {
-                let publication = opened.into_publication(entry.name.clone());
-                self.batches.gather(&mut entry.batch, publication);
-            }
+            Ok(opened) => self.batches.gather(batch, opened.into_publication(name.clone())),
             Err(error) => {
-                self.metrics.messages_skipped.inc();
-                tracing::debug!(channel = %entry.name, "message skipped: {error}");
+                self.line.metrics.messages_skipped.inc();
+                tracing::debug!(channel = %name, "message skipped: {error}");
             }
         }
     }
@@ -223,94 +309,89 @@ impl SubscribeLink {
     fn receive_push(&mut self, values: &[Value]) {
         let [Value::Bulk(kind), Value::Bulk(channel), last] = values else { return };
         let verb = match &kind[..] {
-            b"subscribe" => Verb::Subscribe,
-            b"unsubscribe" => Verb::Unsubscribe,
-            b"message" if matches!(last, Value::Skipped { .. }) => {
-                self.metrics.messages_skipped.inc();
+            b"subscribe" | b"ssubscribe" => Verb::Subscribe,
+            b"unsubscribe" | b"sunsubscribe" => Verb::Unsubscribe,
+            b"message" | b"smessage" if matches!(last, Value::Skipped { .. }) => {
+                self.line.metrics.messages_skipped.inc();
                 tracing::debug!("message skipped: it is larger than this node takes");
                 return;
             }
             _ => return,
         };
         match self.channels.confirm(verb, channel) {
-            Confirmed::Stands(name) => self.interest.acknowledge(&name),
+            // It may have left in this moment, and stands no more.
+            Confirmed::Stands(name) if !self.part.has(&name) => {}
+            Confirmed::Stands(name) => {
+                self.rereads.note_standing(|| Partition::of(&name));
+                self.orders.note_standing(&name);
+                self.interest.acknowledge(&name);
+            }
+            Confirmed::ProbeStands => self.line.health.note_listening(),
             Confirmed::Ended(name) => {
-                self.metrics.subscribes_ended.inc();
-                tracing::warn!(channel = %name, "redis ended a subscription, asking again");
+                self.ended += 1;
+                self.orders.note_ended(&name);
+                self.reread(Partition::of(&name));
+                tracing::debug!(channel = %name, "redis ended a subscription, asking again");
             }
             Confirmed::Nothing => {}
         }
     }
 
-    fn receive_error(&mut self, text: &[u8]) {
-        if let Some(channel) = self.channels.refuse() {
-            self.interest.refuse(&channel);
-            self.metrics.subscribes_refused.inc();
-            let text = String::from_utf8_lossy(text);
-            // Clients choose channels: one line tells the operator, more would be theirs to write.
-            if mem::replace(&mut self.has_warned, true) {
-                tracing::debug!(%channel, "redis refused a subscription: {text}");
-            } else {
-                tracing::warn!(%channel, "redis refused a subscription: {text}");
-            }
+    /// A move of slots or roles in a cluster ends thousands at once.
+    fn note_ended(&mut self) {
+        let ended = mem::take(&mut self.ended);
+        if ended > 0 {
+            self.line.metrics.subscribes_ended.inc_by(ended as u64);
+            self.line.doubt();
+            tracing::warn!(subscriptions = ended, "redis ended subscriptions, asking again");
         }
     }
-}
 
-/// A bug of ours must not look like a link that stands.
-impl Drop for SubscribeLink {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.metrics.health.set_subscribed(false);
+    fn receive_reply(&mut self, answer: &Value) -> Result<(), LinkError> {
+        match answer {
+            // Nothing wanted is refused for that: it is asked for anew once Redis is ready.
+            Value::Error(text) if tells_not_ready(text) => {
+                Err(LinkError::NotReady(String::from_utf8_lossy(text).into_owned()))
+            }
+            Value::Error(text) if tells_elsewhere(text) => {
+                self.channels.postpone(text.starts_with(b"MOVED "), Instant::now());
+                self.line.doubt();
+                Ok(())
+            }
+            Value::Error(text) => self.receive_refusal(text),
+            Value::Simple(_) if self.channels.pass_fence() => Ok(()),
+            _ => Err(unexpected("a reply to no command")),
+        }
+    }
+
+    fn receive_refusal(&mut self, text: &[u8]) -> Result<(), LinkError> {
+        match self.channels.refuse() {
+            // Without it nothing can be proved: it is asked for anew on another connection.
+            Refused::Probe => {
+                return Err(LinkError::Refused(String::from_utf8_lossy(text).into_owned()));
+            }
+            Refused::Channel(channel) => {
+                self.orders.note_standing(&channel);
+                self.interest.refuse(&channel);
+                self.line.metrics.subscribes_refused.inc();
+                self.note_refusal(channel.as_str(), text);
+            }
+            Refused::Nothing => {}
+        }
+        Ok(())
+    }
+
+    /// Clients choose channels: one line tells the operator, more would be theirs to write.
+    fn note_refusal(&mut self, channel: &str, text: &[u8]) {
+        let text = String::from_utf8_lossy(text);
+        if mem::replace(&mut self.has_warned, true) {
+            tracing::debug!(%channel, "redis refused a subscription: {text}");
+        } else {
+            tracing::warn!(%channel, "redis refused a subscription: {text}");
         }
     }
 }
 
 fn unexpected(what: &str) -> LinkError {
     LinkError::Protocol(what.to_owned())
-}
-
-/// What one read brought, by channel and in each channel's order. Its buffers are used again.
-#[derive(Default)]
-struct Batches {
-    batches: Vec<Batch>,
-    used: usize,
-    turn: u64,
-}
-
-struct Batch {
-    channel: ChannelName,
-    publications: Vec<Arc<Publication>>,
-}
-
-impl Batches {
-    /// Appends to the batch that `noted` names if it is of this turn, else starts one and notes it.
-    fn gather(&mut self, noted: &mut (u64, usize), publication: Publication) {
-        if self.used == 0 {
-            self.turn += 1;
-        }
-        if noted.0 != self.turn {
-            *noted = (self.turn, self.used);
-            self.start(publication.channel());
-        }
-        self.batches[noted.1].publications.push(Arc::new(publication));
-    }
-
-    fn start(&mut self, channel: &ChannelName) {
-        match self.batches.get_mut(self.used) {
-            Some(batch) => batch.channel = channel.clone(),
-            None => {
-                self.batches.push(Batch { channel: channel.clone(), publications: Vec::new() });
-            }
-        }
-        self.used += 1;
-    }
-
-    fn deliver(&mut self, interest: &Interest) {
-        for batch in &mut self.batches[..self.used] {
-            interest.deliver(&batch.channel, &batch.publications);
-            batch.publications.clear();
-        }
-        self.used = 0;
-    }
 }

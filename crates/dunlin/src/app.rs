@@ -2,7 +2,6 @@
 //! which a node starts and leaves.
 
 use std::{
-    net::SocketAddr,
     process::ExitCode,
     sync::{
         Arc,
@@ -19,7 +18,7 @@ use dunlin_core::{
     channel::ChannelName,
     ids::ShardId,
     inbox::Inbox,
-    interest::Interest,
+    interest::{HEALERS, Interest},
     limits::{Limits, SUBSCRIBE_WAIT},
     metrics::{Ledger, Metrics},
     node::Node,
@@ -27,9 +26,10 @@ use dunlin_core::{
 use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
 use tokio::{
+    net::TcpListener,
     runtime,
     signal::unix::{SignalKind, signal},
-    task::{JoinHandle, JoinSet},
+    task::JoinSet,
     time::interval,
 };
 use tokio_rustls::TlsAcceptor;
@@ -41,7 +41,8 @@ use crate::{
     control::{self, Control},
     front::{
         self, Front,
-        accept::{self, Acceptor},
+        accept::{Accepting, Acceptor},
+        listen::Listeners,
         tls::{self, Certificate, Tls},
     },
     jwks::LiveKeyring,
@@ -75,10 +76,11 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
     let shard_count = shard_count(config);
     // One for each shard, and the last one for what nodes tell one another.
     let mut inboxes: Vec<_> = (0..=shard_count).map(|_| Arc::new(Inbox::new(&limits))).collect();
-    let interest = Arc::new(Interest::new(inboxes.clone()));
+    let interest = Interest::new(inboxes.clone()).with_ring_bytes(limits.ring_bytes);
+    let interest = Arc::new(interest);
     let control_inbox = inboxes.remove(shard_count);
     let mut registry = Registry::with_prefix("dunlin");
-    let start = ChosenBroker::start(&config.redis, limits.message_bytes, &interest, &mut registry);
+    let start = ChosenBroker::start(&config.redis, &limits, &interest, &mut registry);
     let broker = tokio::select! {
         broker = start => broker?,
         () = signals.received() => {
@@ -87,6 +89,7 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
         }
     };
     let namespaces = Arc::new(config.channel.namespaces());
+    let keeps_anything = namespaces.keep_anything() || config.client.takes_tokens();
     let (share, presence) = (broker.share(), broker.presence());
     let node = Arc::new(Node::new(interest, share, presence, namespaces));
     look_after(&node);
@@ -105,12 +108,17 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
         place: ShardId::new(shard_count),
         shards: shards.clone(),
         revocations,
+        metrics: metrics.clone(),
         node_name: config.node.name(),
+        has_neighbours: broker.is_shared(),
+        keeps_anything,
+        takes_tokens: config.client.takes_tokens(),
     })
     .await;
     let front = Arc::new(Front {
         node_name: config.node.name(),
         node: Arc::clone(&node),
+        control: Arc::clone(&control),
         shards,
         metrics: metrics.clone(),
         registry,
@@ -128,7 +136,7 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
         () = signals.received() => {}
         () = any_died(&front.shards) => anyhow::bail!("a shard died; the log says why"),
         () = broker.died() => anyhow::bail!("a link to redis died; the log says why"),
-        _ = &mut accepting => anyhow::bail!("the accept loop died; the log says why"),
+        () = accepting.died() => anyhow::bail!("the accept loop died; the log says why"),
         _ = &mut listening => anyhow::bail!("control died; the log says why"),
     }
     leave(&front, &control, &broker, accepting, config, &mut signals).await
@@ -139,7 +147,7 @@ async fn leave(
     front: &Front,
     control: &Control,
     broker: &ChosenBroker,
-    accepting: JoinHandle<()>,
+    accepting: Accepting,
     config: &Config,
     signals: &mut Signals,
 ) -> anyhow::Result<ExitCode> {
@@ -178,35 +186,41 @@ fn accept(
     front: &Arc<Front>,
     api: Arc<Api>,
     tls: Option<&Tls>,
-) -> anyhow::Result<JoinHandle<()>> {
+) -> anyhow::Result<Accepting> {
+    let mut listeners = Listeners::from_env();
+    let listener = listeners.take(config.listen)?;
     let mut public = front::public(Arc::clone(front));
     let internal = front::internal(Arc::clone(front), api);
     match config.internal.listen {
         None => public = public.merge(internal),
         Some(address) => {
-            let acceptor = acceptor(config, front, address, internal, None)?;
+            let listener = listeners.take(address)?;
+            let acceptor = acceptor(config, front, listener, internal, None);
             let address = acceptor.address()?;
             tracing::info!("api, metrics and health on the internal http://{address} alone");
-            tokio::spawn(acceptor.run());
+            // It goes on to the end of the node.
+            let mut accepting = acceptor.start();
+            tokio::spawn(async move { accepting.died().await });
         }
     }
-    let acceptor = acceptor(config, front, config.listen, public, tls)?;
+    if listeners.has_more() {
+        tracing::warn!("more sockets were handed over than are listened on: the rest is unused");
+    }
+    let acceptor = acceptor(config, front, listener, public, tls);
     let address = acceptor.address()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     tracing::info!(shards = front.shards.len(), "listening on {scheme}://{address}");
-    Ok(tokio::spawn(acceptor.run()))
+    Ok(acceptor.start())
 }
 
 fn acceptor(
     config: &Config,
     front: &Front,
-    address: SocketAddr,
+    listener: TcpListener,
     router: Router,
     tls: Option<&Tls>,
-) -> anyhow::Result<Acceptor> {
-    let listener =
-        accept::listen(address).with_context(|| format!("cannot listen on {address}"))?;
-    Ok(Acceptor {
+) -> Acceptor {
+    Acceptor {
         listener,
         errors: front.metrics.accept_errors.clone(),
         router,
@@ -214,7 +228,7 @@ fn acceptor(
         handshakes_max: config.limits.handshakes,
         handshake_age: config.limits.handshake_age,
         header_bytes: config.limits.header_bytes,
-    })
+    }
 }
 
 fn limits(config: &Config, connections: usize) -> Limits {
@@ -229,6 +243,8 @@ fn limits(config: &Config, connections: usize) -> Limits {
         connections,
         inbox_publications: limits.inbox_publications,
         inbox_bytes: limits.inbox_bytes,
+        ring_bytes: limits.ring_bytes,
+        history_bytes: limits.history_bytes,
         control_rate: saturated(limits.control_rate),
         control_burst: saturated(limits.control_burst),
     }
@@ -304,9 +320,6 @@ fn keyrings(config: &ClientConfig) -> anyhow::Result<(Arc<LiveKeyring>, Arc<Live
 
 /// Most shards: there is one more place, for what nodes tell one another.
 pub(crate) const SHARDS_MAX: usize = ShardId::MAX - 1;
-
-/// Gaps that the broker is asked about side by side.
-const HEALERS: usize = 8;
 
 /// Tokens and users that can be revoked at a time.
 const REVOCATIONS_MAX: usize = 100_000;

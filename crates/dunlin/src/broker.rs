@@ -5,17 +5,19 @@ use std::{future::pending, sync::Arc};
 use dunlin_core::{
     broker::{SharedBroker, memory::MemoryBroker},
     interest::Interest,
+    limits::Limits,
     presence::{PresenceStore, SharedPresence, memory::MemoryPresence},
 };
 use dunlin_redis::{
     broker::{RedisBroker, Settings},
+    envelope::Format,
     metrics::LinkMetrics,
     presence::{LEASE, RedisPresence},
     queue::QueueBounds,
 };
 use prometheus_client::registry::Registry;
 
-use crate::config::{Problems, RedisConfig};
+use crate::config::{Problems, RedisConfig, RedisMessages};
 
 /// The broker of this node.
 pub(crate) enum ChosenBroker {
@@ -30,13 +32,14 @@ impl ChosenBroker {
     /// When Redis cannot be reached or used: a sentence that says what and where.
     pub(crate) async fn start(
         config: &RedisConfig,
-        message_bytes: usize,
+        limits: &Limits,
         interest: &Arc<Interest>,
         registry: &mut Registry,
     ) -> anyhow::Result<Self> {
         let interest = Arc::clone(interest);
-        let Some(settings) = redis_settings(config, message_bytes)? else {
-            return Ok(Self::Memory(Arc::new(MemoryBroker::new(interest))));
+        let Some(settings) = redis_settings(config, limits.message_bytes)? else {
+            let broker = MemoryBroker::new(interest).with_bytes_max(limits.history_bytes);
+            return Ok(Self::Memory(Arc::new(broker)));
         };
         let metrics = LinkMetrics::register(registry);
         let broker = RedisBroker::start(settings, interest, metrics).await?;
@@ -50,6 +53,11 @@ impl ChosenBroker {
             Self::Memory(broker) => Arc::clone(broker) as SharedBroker,
             Self::Redis(broker, _) => Arc::clone(broker) as SharedBroker,
         }
+    }
+
+    /// Whether there can be other nodes.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self, Self::Redis(..))
     }
 
     /// Who is in which channel, as everyone on the node shares it.
@@ -82,9 +90,10 @@ fn redis_settings(
     config: &RedisConfig,
     message_bytes: usize,
 ) -> Result<Option<Settings>, Problems> {
-    let Some(url) = &config.url else { return Ok(None) };
-    let settings = Settings::new(url.parsed().clone());
+    let Some(urls) = &config.url else { return Ok(None) };
+    let settings = Settings::new(urls.first().clone());
     Ok(Some(Settings {
+        urls: urls.parsed(),
         channel_prefix: config.channel_prefix.clone(),
         authorities_pem: config.authorities_pem()?,
         start_wait: config.wait,
@@ -95,6 +104,10 @@ fn redis_settings(
         },
         // What our own clients may publish must pass, whatever others may.
         message_bytes: settings.message_bytes.max(message_bytes),
+        format: match config.messages {
+            RedisMessages::Enveloped => Format::Enveloped,
+            RedisMessages::Raw => Format::Raw,
+        },
         ..settings
     }))
 }

@@ -48,12 +48,13 @@ pub(crate) async fn run(shard: Rc<Shard>, connection: Rc<Connection>, mut early:
         } else if connection.readable().await.is_err() {
             return;
         }
-        if let Some(room) = shard.node().publish_room() {
+        let flow = reader.read(shard, connection);
+        if let Some(room) = shard.take_crowd() {
             connection.hold(true);
             room.await;
             connection.hold(false);
         }
-        match reader.read(shard, connection) {
+        match flow {
             Flow::Open => {}
             // Boxed: a timer is large, and an idle connection has none.
             Flow::Said => return Box::pin(answered(connection)).await,

@@ -4,11 +4,14 @@ use std::{io, sync::atomic::Ordering, time::Duration};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    task::{JoinHandle, JoinSet},
+    task::JoinSet,
     time::{Instant, sleep, timeout_at},
 };
 
-use crate::{config::ShutdownConfig, front::Front};
+use crate::{
+    config::ShutdownConfig,
+    front::{Front, accept::Accepting},
+};
 
 /// SIGTERM and SIGINT: the first starts the leaving, the second ends the process.
 pub(crate) struct Signals {
@@ -47,7 +50,7 @@ impl Signals {
 /// Returns before `config.timeout`, and at once on a second signal.
 pub(crate) async fn leave(
     front: &Front,
-    accepting: JoinHandle<()>,
+    accepting: Accepting,
     config: &ShutdownConfig,
     signals: &mut Signals,
     last: impl Future<Output = ()>,
@@ -61,7 +64,7 @@ pub(crate) async fn leave(
     );
     let in_order = async {
         sleep(config.accept_for).await;
-        accepting.abort();
+        accepting.stop().await;
         tracing::info!("closing connections");
         close_all(front, config.drain).await;
         last.await;

@@ -27,9 +27,30 @@ pub enum RevokeError {
 }
 
 /// When a revocation may be forgotten, in unix seconds; `None` = never.
-type Until = Option<u64>;
+pub type Until = Option<u64>;
 
-#[derive(Clone, Copy, Debug)]
+/// One revocation.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Revocation {
+    /// Of one token, by its id.
+    Token {
+        /// Which one.
+        id: Arc<str>,
+        /// When it may be forgotten.
+        until: Until,
+    },
+    /// Of a user's older tokens.
+    User {
+        /// Whose.
+        user: Arc<str>,
+        /// In unix seconds: of all tokens that were issued earlier, or do not say when.
+        issued_before: u64,
+        /// When it may be forgotten.
+        until: Until,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct UserRevocation {
     issued_before: u64,
     until: Until,
@@ -43,20 +64,22 @@ impl Revocations {
     }
 
     /// Revokes the token with this id (`jti`). From `until` on, the expiry of the token, it may be
-    /// forgotten; `None` = never. Of two revocations the longer counts.
+    /// forgotten; `None` = never. Of two revocations the longer counts. Returns whether it was not
+    /// revoked before.
     ///
     /// # Errors
     /// [`RevokeError`], and nothing has changed.
-    pub fn revoke_token(&mut self, id: &str, until: Until, now: u64) -> Result<(), RevokeError> {
-        self.check_room(id, self.tokens.contains_key(id), now)?;
+    pub fn revoke_token(&mut self, id: &str, until: Until, now: u64) -> Result<bool, RevokeError> {
+        let is_known = self.tokens.contains_key(id);
+        self.check_room(id, is_known, now)?;
         let entry = self.tokens.entry(id.into()).or_insert(until);
         *entry = later(*entry, until);
-        Ok(())
+        Ok(!is_known)
     }
 
     /// Revokes every token of `user` that was issued before `issued_before` or does not say when.
     /// From `until` on, when the last of them has expired, it may be forgotten; `None` = never. Of
-    /// two revocations the wider counts.
+    /// two revocations the wider counts. Returns whether more is revoked than before.
     ///
     /// # Errors
     /// [`RevokeError`], and nothing has changed.
@@ -66,13 +89,35 @@ impl Revocations {
         issued_before: u64,
         until: Until,
         now: u64,
-    ) -> Result<(), RevokeError> {
-        self.check_room(user, self.users.contains_key(user), now)?;
-        let new = UserRevocation { issued_before, until };
-        let entry = self.users.entry(user.into()).or_insert(new);
-        entry.issued_before = entry.issued_before.max(issued_before);
-        entry.until = later(entry.until, until);
-        Ok(())
+    ) -> Result<bool, RevokeError> {
+        let known = self.users.get(user).copied();
+        self.check_room(user, known.is_some(), now)?;
+        let entry = match known {
+            None => UserRevocation { issued_before, until },
+            Some(known) => UserRevocation {
+                issued_before: known.issued_before.max(issued_before),
+                until: later(known.until, until),
+            },
+        };
+        self.users.insert(user.into(), entry);
+        Ok(known.is_none_or(|known| known.issued_before < issued_before))
+    }
+
+    /// What is revoked here and not there, or there for less or not for as long.
+    #[must_use]
+    pub fn beyond(&self, other: &Self) -> Vec<Revocation> {
+        let tokens = self.tokens.iter();
+        let tokens = tokens.filter(|(id, until)| other.tokens.get(*id) != Some(*until));
+        let tokens =
+            tokens.map(|(id, until)| Revocation::Token { id: Arc::clone(id), until: *until });
+        let users = self.users.iter();
+        let users = users.filter(|(user, revoked)| other.users.get(*user) != Some(*revoked));
+        let users = users.map(|(user, revoked)| Revocation::User {
+            user: Arc::clone(user),
+            issued_before: revoked.issued_before,
+            until: revoked.until,
+        });
+        tokens.chain(users).collect()
     }
 
     /// Whether a token of `user` with this id and time of issue does not count any more.
@@ -148,6 +193,29 @@ mod tests {
         revoked.revoke_user("42", 50, Some(1), 100).unwrap();
         revoked.forget_expired(u64::MAX);
         assert!(revoked.is_revoked("42", None, Some(99)), "the wider revocation stays");
+    }
+
+    #[test]
+    fn what_one_table_has_beyond_another_makes_them_equal() {
+        let (mut here, mut there) = (Revocations::new(8), Revocations::new(8));
+        assert_eq!(here.revoke_token("both", Some(50), 10), Ok(true));
+        assert_eq!(here.revoke_token("both", Some(40), 10), Ok(false));
+        there.revoke_token("both", Some(50), 10).unwrap();
+        there.revoke_token("there alone", None, 10).unwrap();
+        assert_eq!(here.beyond(&there), []);
+        here.revoke_token("here alone", None, 10).unwrap();
+        assert_eq!(here.revoke_user("42", 100, None, 10), Ok(true));
+        there.revoke_user("42", 90, Some(120), 10).unwrap();
+        for revocation in here.beyond(&there) {
+            let news = match revocation {
+                Revocation::Token { id, until } => there.revoke_token(&id, until, 10),
+                Revocation::User { user, issued_before, until } => {
+                    there.revoke_user(&user, issued_before, until, 10)
+                }
+            };
+            assert_eq!(news, Ok(true));
+        }
+        assert_eq!((here.beyond(&there), there.len()), (Vec::new(), 4));
     }
 
     #[test]

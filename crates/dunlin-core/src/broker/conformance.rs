@@ -8,13 +8,13 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::{
-    broker::{Broker, BrokerStatus, Publish, ReplyTo},
+    broker::{Broker, Publish, ReplyTo},
     channel::ChannelName,
     error::PublishOutcome,
     ids::{ConnectionId, ShardId},
     inbox::{Inbox, Notice},
     interest::{Interest, Wish},
-    limits::Limits,
+    limits::{HISTORY_BYTES, Limits, RING_BYTES},
     publication::{Kind, Publication},
 };
 
@@ -50,7 +50,7 @@ impl Flock {
         let inboxes = [(); 2].map(|()| Arc::new(Inbox::new(&limits)));
         let interest = Arc::new(Interest::new(inboxes.to_vec()));
         let broker = start(Arc::clone(&interest)).await;
-        assert_eq!(broker.status(), BrokerStatus::Ready);
+        assert_eq!(broker.outages(None), []);
         Self { inboxes, interest, broker }
     }
 
@@ -196,6 +196,8 @@ pub fn limits() -> Limits {
         connections: 100,
         inbox_publications: 100_000,
         inbox_bytes: 64 << 20,
+        ring_bytes: RING_BYTES,
+        history_bytes: HISTORY_BYTES,
         control_rate: 10,
         control_burst: 30,
     }

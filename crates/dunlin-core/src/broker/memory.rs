@@ -1,12 +1,16 @@
 //! The broker of a node that is alone: what is published here is delivered here, and kept here.
 
+mod answers;
+mod partition;
 mod stream;
 
 use std::{
-    collections::HashMap,
     hash::{BuildHasher, RandomState},
     slice,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
@@ -14,12 +18,13 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use self::stream::{Answers, Stream};
+use self::{partition::Partition, stream::Stream};
 use crate::{
-    broker::{Broker, BrokerStatus, History, HistoryQuery, Publish, Recovery, ReplyTo, Room},
+    broker::{Broker, History, HistoryQuery, Outage, PageBounds, Publish, Recovery, ReplyTo, Room},
     channel::ChannelName,
     error::{BrokerLost, HistoryError, PublishOutcome},
     interest::{Acknowledgement, Interest},
+    limits::HISTORY_BYTES,
     namespace::Retention,
     position::Position,
     publication::Publication,
@@ -31,28 +36,41 @@ pub struct MemoryBroker {
     interest: Arc<Interest>,
     partitions: Box<[Mutex<Partition>]>,
     hasher: RandomState,
-}
-
-#[derive(Default)]
-struct Partition {
-    streams: HashMap<ChannelName, Stream>,
-    answers: Answers,
-    /// Calls since what is over was thrown away.
-    calls: usize,
+    /// About how much all partitions take, and how much they may.
+    bytes: AtomicUsize,
+    bytes_max: usize,
+    /// The partition where room is made next.
+    next: AtomicUsize,
 }
 
 /// A power of two well above the number of threads that meet here.
 const PARTITIONS: usize = 64;
 
-/// Calls after which a partition throws away what is over.
-const CALLS_PER_SWEEP: usize = 4096;
-
 impl MemoryBroker {
     /// A broker that delivers through `interest`.
     #[must_use]
     pub fn new(interest: Arc<Interest>) -> Self {
-        let partitions = (0..PARTITIONS).map(|_| Mutex::default()).collect();
-        Self { interest, partitions, hasher: RandomState::new() }
+        Self {
+            interest,
+            partitions: (0..PARTITIONS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            bytes: AtomicUsize::new(0),
+            bytes_max: HISTORY_BYTES,
+            next: AtomicUsize::new(0),
+        }
+    }
+
+    /// The same with another bound than [`HISTORY_BYTES`] for all that is kept: publications,
+    /// positions and answers. Beyond it the oldest goes, publications before positions.
+    #[must_use]
+    pub fn with_bytes_max(self, bytes_max: usize) -> Self {
+        Self { bytes_max, ..self }
+    }
+
+    /// About how many bytes are kept.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// Publishes what is kept, or happens only on terms.
@@ -72,62 +90,50 @@ impl MemoryBroker {
                 None
             }
             Some(retention) => {
-                let stream = partition.stream(&channel, retention, now);
-                if stream.takes(&terms) {
-                    // Under the lock: delivered in the order in which it is kept.
-                    self.deliver(&stream.append(publication, retention, now));
-                }
-                Some(stream.top())
+                let append = |stream: &mut Stream| {
+                    if stream.takes(&terms) {
+                        // Under the lock: delivered in the order in which it is kept.
+                        self.deliver(&stream.append(publication, retention, now));
+                    }
+                    stream.top()
+                };
+                Some(partition.write(&self.hasher, &channel, now, append))
             }
         };
         partition.answers.keep(channel, terms.idempotency_key, answer, now);
+        partition.settle(&self.bytes);
+        drop(partition);
+        self.make_room();
         Ok(answer)
+    }
+
+    /// Lets go of the oldest while there is more than may be, of one partition after another.
+    fn make_room(&self) {
+        let mut in_vain = 0;
+        while self.bytes() > self.bytes_max && in_vain < 2 * PARTITIONS {
+            let next = self.next.fetch_add(1, Ordering::Relaxed) % PARTITIONS;
+            let mut partition = self.partitions[next].lock();
+            in_vain = if partition.drop_oldest() { 0 } else { in_vain + 1 };
+            partition.settle(&self.bytes);
+        }
     }
 
     fn deliver(&self, publication: &Arc<Publication>) {
         self.interest.deliver(publication.channel(), slice::from_ref(publication));
     }
 
-    /// Runs `look` on the channel's stream as it is now.
-    fn look<T>(
-        &self,
-        channel: &ChannelName,
-        retention: Retention,
-        look: impl FnOnce(&Stream) -> T,
-    ) -> T {
+    /// Runs `look` on the channel's stream as it is now. Looking keeps nothing.
+    fn look<T>(&self, channel: &ChannelName, look: impl FnOnce(&Stream, Instant) -> T) -> T {
         let now = Instant::now();
         let mut partition = self.partition(channel).lock();
         partition.sweep(now);
-        look(partition.stream(channel, retention, now))
+        let found = partition.look(&self.hasher, channel, now, |stream| look(stream, now));
+        partition.settle(&self.bytes);
+        found
     }
 
     fn partition(&self, channel: &ChannelName) -> &Mutex<Partition> {
         &self.partitions[self.hasher.hash_one(channel) as usize % PARTITIONS]
-    }
-}
-
-impl Partition {
-    /// The channel's stream without what is over; a new one with a new epoch if there is none.
-    fn stream(&mut self, channel: &ChannelName, retention: Retention, now: Instant) -> &mut Stream {
-        let new = || Stream::new(RandomState::new().hash_one(0), retention, now);
-        let stream = self.streams.entry(channel.clone()).or_insert_with(new);
-        if stream.is_over(now) {
-            *stream = new();
-        }
-        stream.expire(now);
-        stream.note_use(retention, now);
-        stream
-    }
-
-    fn sweep(&mut self, now: Instant) {
-        self.calls += 1;
-        if self.calls.is_multiple_of(CALLS_PER_SWEEP) {
-            self.streams.retain(|_, stream| {
-                stream.expire(now);
-                !stream.is_over(now)
-            });
-        }
-        self.answers.expire(now);
     }
 }
 
@@ -162,7 +168,7 @@ impl Broker for MemoryBroker {
 
     fn unsubscribe(&self, _channel: &ChannelName) {}
 
-    fn publish(&self, publishes: &mut Vec<(Publish, ReplyTo)>) {
+    fn publish(&self, publishes: &mut Vec<(Publish, ReplyTo)>) -> Option<Room> {
         let mut run = Run::default();
         for (publish, reply) in publishes.drain(..) {
             let is_kept = publish.retention.is_some() || publish.terms.is_some();
@@ -177,51 +183,119 @@ impl Broker for MemoryBroker {
             }
         }
         run.deliver(&self.interest);
+        let room = || {
+            let interest = Arc::clone(&self.interest);
+            Box::pin(async move { interest.room().await }) as Room
+        };
+        (!self.interest.has_room()).then(room)
     }
 
-    fn room(&self) -> Option<Room<'_>> {
-        (!self.interest.has_room()).then(|| Box::pin(self.interest.room()) as Room<'_>)
-    }
-
-    fn status(&self) -> BrokerStatus {
-        BrokerStatus::Ready
+    fn outages(&self, _channel: Option<&ChannelName>) -> Vec<Outage> {
+        Vec::new()
     }
 
     async fn history(
         &self,
         channel: &ChannelName,
         query: HistoryQuery,
-        retention: Retention,
+        _retention: Retention,
     ) -> Result<History, HistoryError> {
-        self.look(channel, retention, |stream| stream.history(query))
+        self.look(channel, |stream, _| stream.history(query))
+    }
+
+    async fn positions(&self, channels: &[(ChannelName, Retention)]) -> Vec<Option<Position>> {
+        let position = |(channel, _): &(ChannelName, Retention)| {
+            Some(self.look(channel, |stream, _| stream.top()))
+        };
+        channels.iter().map(position).collect()
     }
 
     async fn recover(
         &self,
         channel: &ChannelName,
         since: Position,
-        limit: usize,
-        retention: Retention,
+        bounds: PageBounds,
+        _retention: Retention,
     ) -> Result<Recovery, BrokerLost> {
-        Ok(self.look(channel, retention, |stream| stream.recover(since, limit)))
+        Ok(self.look(channel, |stream, now| stream.recover(since, bounds, now)))
     }
 
     async fn remove_history(&self, channel: &ChannelName) -> Result<(), BrokerLost> {
-        if let Some(stream) = self.partition(channel).lock().streams.get_mut(channel) {
-            stream.forget();
-        }
+        let mut partition = self.partition(channel).lock();
+        partition.forget_history(channel);
+        partition.settle(&self.bytes);
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
     use super::*;
-    use crate::broker::conformance;
+    use crate::{
+        broker::{Terms, conformance},
+        publication::Kind,
+    };
+
+    const RETENTION: Retention =
+        Retention { size: 10, ttl: Duration::from_secs(60), meta_ttl: Duration::from_secs(600) };
 
     #[tokio::test]
     async fn it_conforms() {
         let start = |interest| async { Arc::new(MemoryBroker::new(interest)) as Arc<dyn Broker> };
         conformance::run(start).await;
+    }
+
+    fn broker(bytes_max: usize) -> MemoryBroker {
+        MemoryBroker::new(Arc::new(Interest::new(Vec::new()))).with_bytes_max(bytes_max)
+    }
+
+    fn keep(broker: &MemoryBroker, channel: &str, key: &str) {
+        let channel = ChannelName::new(channel).unwrap();
+        let publication = Publication::new(channel, Kind::Text, Bytes::from(vec![b'x'; 100]));
+        let terms = Terms { idempotency_key: key.to_owned(), ..Terms::default() };
+        let (retention, terms) = (Some(RETENTION), Some(Box::new(terms)));
+        broker.publish(&mut vec![(Publish { publication, retention, terms }, ReplyTo::Nobody)]);
+    }
+
+    async fn top(broker: &MemoryBroker, channel: &str) -> Position {
+        let channel = ChannelName::new(channel).unwrap();
+        broker.positions(&[(channel, RETENTION)]).await[0].unwrap()
+    }
+
+    #[tokio::test]
+    async fn asking_keeps_nothing() {
+        let broker = broker(1 << 20);
+        let mut first = None;
+        for number in 0..10_000 {
+            let position = top(&broker, &format!("c{number}")).await;
+            first.get_or_insert(position);
+        }
+        assert_eq!(broker.bytes(), 0);
+        assert!(broker.partitions.iter().all(|partition| partition.lock().is_empty()));
+        assert_eq!(first, Some(top(&broker, "c0").await), "and yet the answer is the same");
+    }
+
+    #[tokio::test]
+    async fn what_strangers_can_have_kept_is_bounded_and_told_by_epoch() {
+        const BYTES_MAX: usize = 1 << 20;
+        let broker = broker(BYTES_MAX);
+        keep(&broker, "first", "");
+        let first = top(&broker, "first").await;
+        for number in 0..20_000 {
+            keep(&broker, &format!("c{number}"), &format!("{number}"));
+            assert!(broker.bytes() <= BYTES_MAX);
+            // Who is in use stays, if only its position.
+            keep(&broker, "used", "");
+        }
+        assert!(broker.bytes() > BYTES_MAX / 2, "it is there to be used");
+        assert_eq!(top(&broker, "used").await.offset, 20_000);
+        assert_eq!(top(&broker, "first").await.offset, 0);
+        assert_ne!(top(&broker, "first").await.epoch, first.epoch);
+        let kept = |partition: &Mutex<Partition>| partition.lock().order_len();
+        assert!(broker.partitions.iter().map(kept).sum::<usize>() < 20_000);
     }
 }

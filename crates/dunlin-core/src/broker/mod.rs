@@ -11,13 +11,16 @@
 //!    [`Unknown`](crate::error::PublishError::Unknown). With a [`Retention`] what is unknown is
 //!    asked about before it is repeated, so that it appears once.
 //! 5. A publication comes back through `deliver` or not at all: never a local-only delivery.
-//! 6. Lost means: [`Interest::lose`] was called, `status` says so, publishes wait within a bound
-//!    and are then refused.
+//! 6. Lost means: `outages` says so, [`Interest::lose`] is called for channels whose subscription
+//!    is gone, publishes wait within a bound and are then refused.
 //! 7. A publication with a [`Retention`] gets the next offset, is kept and delivered as one step.
 //!    What is answered as published is in the history of whoever asks later, until it is over its
 //!    size or time.
-//! 8. [`Broker::recover`] says [`Recovery::Whole`] only if nothing between the position and `top`
-//!    is missing. An epoch whose past is lost never comes back.
+//! 8. [`Broker::recover`] says [`Recovery::Page`] only if nothing between the position and `top` is
+//!    missing, and whoever has the position has what this broker has up to there. An epoch whose
+//!    past is lost never comes back.
+//! 9. A publication with a position or details holds no buffer that others share, unless it fills
+//!    most of it.
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -28,7 +31,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 
-pub use crate::history::{History, HistoryQuery, Recovery, Since};
+pub use crate::history::{History, HistoryQuery, PageBounds, Recovery, Since};
 use crate::{
     channel::ChannelName,
     error::{BrokerLost, HistoryError, PublishOutcome},
@@ -39,13 +42,13 @@ use crate::{
     publication::Publication,
 };
 
-/// Whether the broker can carry publications now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BrokerStatus {
-    /// It can.
-    Ready,
-    /// It is away; the node waits for its return.
-    Lost,
+/// A part of the broker that carries nothing now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outage {
+    /// Which part: the address of its server.
+    pub part: Arc<str>,
+    /// What is wrong with it, as the end of a sentence that the address begins.
+    pub reason: Arc<str>,
 }
 
 /// What carries publications between nodes. See the module's text for the contract.
@@ -58,16 +61,16 @@ pub trait Broker: Send + Sync {
     fn unsubscribe(&self, channel: &ChannelName);
 
     /// Publishes all of them in their order and leaves the vector empty; each reply learns its
-    /// outcome. What is brought together stays together on its way. Await [`Broker::room`] first.
-    fn publish(&self, publishes: &mut Vec<(Publish, ReplyTo)>);
+    /// outcome. What is brought together stays together on its way. Returns what to wait for before
+    /// more is published, lest it pile up.
+    fn publish(&self, publishes: &mut Vec<(Publish, ReplyTo)>) -> Option<Room>;
 
-    /// What to wait for before more is published, lest it pile up; none = nothing. Cancel-safe.
-    fn room(&self) -> Option<Room<'_>>;
+    /// What keeps `channel` from being joined, or the broker from carrying all that is published in
+    /// any channel; none = it is ready. Cheap while it is.
+    fn outages(&self, channel: Option<&ChannelName>) -> Vec<Outage>;
 
-    /// Whether the broker can carry publications now; cheap.
-    fn status(&self) -> BrokerStatus;
-
-    /// A part of what is kept of `channel`, and its newest position. A channel that was never
+    /// A part of what is kept of `channel`, a page of it where there is more, and its newest
+    /// position. A channel that was never
     /// published to has a position too: before its first publication.
     ///
     /// # Errors
@@ -79,8 +82,12 @@ pub trait Broker: Send + Sync {
         retention: Retention,
     ) -> Result<History, HistoryError>;
 
-    /// All publications behind `since`, or none and the position when there are more than `limit`
-    /// or they are not all there.
+    /// Where channels are, in their order; none = it cannot be told now. Asking keeps nothing of
+    /// channels that nothing was ever published to.
+    async fn positions(&self, channels: &[(ChannelName, Retention)]) -> Vec<Option<Position>>;
+
+    /// A page of the publications behind `since`, at least one if there is any; or only the
+    /// position when they are not all there.
     ///
     /// # Errors
     /// [`BrokerLost`].
@@ -88,7 +95,7 @@ pub trait Broker: Send + Sync {
         &self,
         channel: &ChannelName,
         since: Position,
-        limit: usize,
+        bounds: PageBounds,
         retention: Retention,
     ) -> Result<Recovery, BrokerLost>;
 
@@ -99,8 +106,8 @@ pub trait Broker: Send + Sync {
     async fn remove_history(&self, channel: &ChannelName) -> Result<(), BrokerLost>;
 }
 
-/// Resolves when more may be published.
-pub type Room<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+/// Resolves when more may be published. Cancel-safe.
+pub type Room = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A publication on its way to the broker.
 #[derive(Debug)]

@@ -92,6 +92,14 @@ pub enum Body {
     Question(Question),
     /// Of the node that the channel belongs to.
     Answer(Answer),
+    /// So many parts of an answer have come: the node that the channel belongs to may go on.
+    Received {
+        /// The question.
+        #[serde(with = "text::message_id")]
+        to: MessageId,
+        /// How many.
+        count: u32,
+    },
     /// The writer lives.
     Alive(Introduction),
     /// The writer leaves.
@@ -105,6 +113,13 @@ pub struct Introduction {
     pub name: String,
     /// The version it runs.
     pub version: String,
+    /// How many revocations it knows; none while it does not know yet, or is older than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<usize>,
+    /// The number of the layout in which it keeps what nodes share; none if it is older than this.
+    /// Nodes of different layouts share no history, no presence and no revocations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<u32>,
 }
 
 /// Why a text says nothing to this node.

@@ -4,7 +4,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::text;
-use crate::{auth::claims::SubscriptionOptions, channel::ChannelName, command::Resume};
+use crate::{
+    auth::{claims::SubscriptionOptions, revocation::Revocation},
+    channel::ChannelName,
+    command::Resume,
+};
 
 /// One order. Every node obeys it for its own clients; that there are none is no error.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +46,17 @@ pub enum Order {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<u64>,
     },
+}
+
+impl From<Revocation> for Order {
+    fn from(revocation: Revocation) -> Self {
+        match revocation {
+            Revocation::Token { id, until } => Self::RevokeToken { id: Box::from(&*id), until },
+            Revocation::User { user, issued_before, until } => {
+                Self::RevokeUser { user: Box::from(&*user), issued_before, until }
+            }
+        }
+    }
 }
 
 /// Which connections an order is for.

@@ -1,50 +1,36 @@
-//! Which orders a node has seen: each is obeyed once, and not when it comes too late.
+//! Which orders a node has seen: each is obeyed once. No clock is asked: the broker keeps orders
+//! for as long as they count, by its own time, and the last of them are remembered here.
 
 use std::collections::{HashSet, VecDeque};
 
 use foldhash::quality::RandomState;
 
-use super::MessageId;
+use super::{MessageId, ORDERS_KEPT};
 
-/// The orders of the last minute. Bounded in number too, whatever the clocks of others say.
+/// The last orders.
 #[derive(Debug, Default)]
 pub struct Seen {
     ids: HashSet<MessageId, RandomState>,
-    /// In the order in which they came, with the time of that.
-    by_age: VecDeque<(u64, MessageId)>,
+    /// In the order in which they came.
+    by_age: VecDeque<MessageId>,
 }
 
 impl Seen {
-    /// The longest way of an order from its writer to here. One that is older was meant for a world
-    /// that is gone: a connection that it would end may be one that its application wants.
-    pub const AGE_MAX_MS: u64 = 60_000;
+    /// Orders remembered: all that can come again are among those that the broker keeps.
+    const COUNT_MAX: usize = 4 * ORDERS_KEPT.size;
 
-    /// Most orders remembered.
-    const COUNT_MAX: usize = 1 << 16;
-
-    /// Whether an order has to be obeyed: it comes in time, and for the first time. Times are unix
-    /// milliseconds; clocks of nodes have to agree within a few seconds.
-    pub fn is_due(&mut self, id: MessageId, sent_at_ms: u64, now_ms: u64) -> bool {
-        self.forget(now_ms);
-        let is_late = now_ms.saturating_sub(sent_at_ms) > Self::AGE_MAX_MS;
-        if is_late || !self.ids.insert(id) {
+    /// Whether an order comes for the first time.
+    pub fn is_new(&mut self, id: MessageId) -> bool {
+        if !self.ids.insert(id) {
             return false;
         }
-        self.by_age.push_back((now_ms, id));
-        true
-    }
-
-    /// What came twice [`Seen::AGE_MAX_MS`] ago cannot come again and be in time, unless its
-    /// writer's clock runs that far ahead.
-    fn forget(&mut self, now_ms: u64) {
-        while let Some((came_at_ms, id)) = self.by_age.front() {
-            let is_old = now_ms.saturating_sub(*came_at_ms) > 2 * Self::AGE_MAX_MS;
-            if !is_old && self.by_age.len() < Self::COUNT_MAX {
-                return;
-            }
-            self.ids.remove(id);
-            self.by_age.pop_front();
+        self.by_age.push_back(id);
+        if self.by_age.len() > Self::COUNT_MAX
+            && let Some(oldest) = self.by_age.pop_front()
+        {
+            self.ids.remove(&oldest);
         }
+        true
     }
 }
 
@@ -53,28 +39,24 @@ mod tests {
     use super::*;
     use crate::ids::NodeId;
 
-    fn id(number: u64) -> MessageId {
-        MessageId { node: NodeId::new(7), number }
+    fn id(number: usize) -> MessageId {
+        MessageId { node: NodeId::new(7), number: number as u64 }
     }
 
     #[test]
-    fn an_order_is_due_once_and_in_time_only() {
+    fn an_order_is_new_once() {
         let mut seen = Seen::default();
-        assert!(seen.is_due(id(1), 1_000, 1_000));
-        assert!(!seen.is_due(id(1), 1_000, 1_001));
-        assert!(seen.is_due(id(2), 1_000, 61_000));
-        assert!(!seen.is_due(id(3), 1_000, 61_001));
-        assert!(seen.is_due(id(4), 99_000, 1_000), "a clock that runs ahead is no delay");
-    }
-
-    #[test]
-    fn what_is_seen_is_forgotten_in_the_end() {
-        let mut seen = Seen::default();
-        for number in 0..100_000 {
-            assert!(seen.is_due(id(number), 1_000, 1_000));
+        for number in 0..ORDERS_KEPT.size {
+            assert!(seen.is_new(id(number)));
         }
-        assert!(seen.ids.len() <= Seen::COUNT_MAX);
-        assert!(seen.is_due(id(0), 200_000, 200_000));
-        assert_eq!((seen.ids.len(), seen.by_age.len()), (1, 1));
+        assert!((0..ORDERS_KEPT.size).all(|number| !seen.is_new(id(number))));
+    }
+
+    #[test]
+    fn what_cannot_come_again_is_forgotten() {
+        let mut seen = Seen::default();
+        assert!((0..100_000).all(|number| seen.is_new(id(number))));
+        assert_eq!((seen.ids.len(), seen.by_age.len()), (Seen::COUNT_MAX, Seen::COUNT_MAX));
+        assert!(!seen.is_new(id(99_999)) && seen.is_new(id(0)));
     }
 }

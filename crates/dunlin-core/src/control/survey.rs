@@ -52,6 +52,33 @@ pub enum Part {
     Connections(Vec<ConnectionReport>),
 }
 
+impl Part {
+    /// How many entries it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Node(_) => 1,
+            Self::Channels(channels) => channels.len(),
+            Self::Connections(connections) => connections.len(),
+        }
+    }
+
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Leaves out what is more than `len` entries, as far as there are several.
+    pub fn truncate(&mut self, len: usize) {
+        match self {
+            Self::Node(_) => {}
+            Self::Channels(channels) => channels.truncate(len),
+            Self::Connections(connections) => connections.truncate(len),
+        }
+    }
+}
+
 /// How a node is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeReport {

@@ -74,7 +74,11 @@ fn orders_survive_as_text() {
 
 #[test]
 fn surveys_survive_as_text() {
-    check(Body::Alive(Introduction { name: "a".into(), version: "1".into() }));
+    check(Body::Received { to: MessageId { node: NodeId::new(7), number: 3 }, count: 8 });
+    for revoked in [None, Some(3)] {
+        let (name, version) = ("a".to_owned(), "1".to_owned());
+        check(Body::Alive(Introduction { name, version, revoked, layout: Some(2) }));
+    }
     check(Body::Left {});
     check(Body::Question(Question::Node {}));
     check(Body::Question(Question::Channels { pattern: Glob::new("news:*").unwrap() }));

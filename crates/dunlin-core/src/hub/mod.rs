@@ -239,7 +239,7 @@ impl Hub {
         if !self.channels[slot].groups.iter().any(|group| wants_differences(&group.manner)) {
             return;
         }
-        self.channels[slot].last = Some(Arc::clone(last));
+        self.channels[slot].last = Some(last.kept());
         for group in 0..self.channels[slot].groups.len() {
             let from = &self.channels[slot].groups[group];
             let had_one = run.publications.iter().any(|publication| from.manner.wants(publication));

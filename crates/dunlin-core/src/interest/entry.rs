@@ -14,23 +14,37 @@ pub(super) struct Entry {
     /// Where the node is in the channel; none when the channel keeps nothing.
     pub(super) stream: Option<Box<Stream>>,
     pub(super) number: u32,
+    /// How often it was wanted.
+    pub(super) wishes: u64,
+    /// What of the stream is in the account of [`Rings`](super::rings::Rings).
+    pub(super) ring_bytes: usize,
+    /// Whether the ring is in the order in which rings are looked at.
+    pub(super) is_in_order: bool,
+    /// Whether somebody came back since the ring was last looked at.
+    pub(super) was_resumed: bool,
     /// When the last subscriber left; none while there is one.
     pub(super) unwanted_since: Option<Instant>,
 }
 
 impl Entry {
-    pub(super) fn new(retention: Option<Retention>, number: u32) -> Self {
+    /// An entry with a number that clients are told, and one that no other ever had.
+    pub(super) fn new(retention: Option<Retention>, number: u32, unique: u64) -> Self {
         Self {
             shards: SmallVec::new(),
             knowledge: Knowledge::Nothing,
-            stream: retention.map(|retention| Box::new(Stream::new(retention))),
+            stream: retention.map(|retention| Box::new(Stream::new(retention, unique))),
             number,
+            wishes: 0,
+            ring_bytes: 0,
+            is_in_order: false,
+            was_resumed: false,
             unwanted_since: None,
         }
     }
 
     pub(super) fn want(&mut self, shard: ShardId) {
         self.unwanted_since = None;
+        self.wishes += 1;
         if !self.shards.contains(&shard) {
             self.shards.push(shard);
         }

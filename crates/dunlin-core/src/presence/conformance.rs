@@ -2,14 +2,17 @@
 //!
 //! [`run`] is for one node. [`run_together`] is for stores that nodes share: it starts several.
 
-use std::{future::Future, slice, sync::Arc, time::Duration};
+use std::{collections::HashSet, future::Future, slice, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
 
 use crate::{
     channel::ChannelName,
-    presence::{PresenceStats, PresenceStore},
+    presence::{Farewell, MEMBERS_MAX, PresenceStats, PresenceStore},
     publication::ClientInfo,
 };
 
@@ -25,6 +28,7 @@ pub async fn run(node: Arc<dyn PresenceStore>) {
     counts_clients_and_users(&*node).await;
     keeps_channels_apart(&*node).await;
     keeps_the_order_of_one_member(&*node).await;
+    names_some_and_counts_all(&node).await;
     forgets_all_when_it_leaves(&*node).await;
 }
 
@@ -109,17 +113,39 @@ async fn keeps_the_order_of_one_member(node: &dyn PresenceStore) {
     let (first, last) = (member("alice", "client"), member("bob", "client"));
     for _ in 0..50 {
         let (first_added, removed, last_added) = tokio::join!(
-            node.add(&channel, &first),
+            node.add(&channel, &first, Farewell::Silent),
             node.remove(&channel, "client"),
-            node.add(&channel, &last),
+            node.add(&channel, &last, Farewell::Silent),
         );
         assert_eq!([first_added, removed, last_added], [Ok(()); 3]);
         assert_eq!(members(node, &channel).await, slice::from_ref(&last));
-        let (added, removed) =
-            tokio::join!(node.add(&channel, &first), node.remove(&channel, "client"));
+        let (added, removed) = tokio::join!(
+            node.add(&channel, &first, Farewell::Silent),
+            node.remove(&channel, "client")
+        );
         assert_eq!([added, removed], [Ok(()); 2]);
         assert_eq!(members(node, &channel).await, []);
     }
+}
+
+async fn names_some_and_counts_all(node: &Arc<dyn PresenceStore>) {
+    let channel = name("crowd");
+    let mut adding = JoinSet::new();
+    for number in 0..=MEMBERS_MAX {
+        let (node, channel) = (Arc::clone(node), channel.clone());
+        let info = member(&(number % 100).to_string(), &number.to_string());
+        adding.spawn(async move { add(&*node, &channel, &info).await });
+    }
+    adding.join_all().await;
+    let crowd = soon(node.members(&channel)).await.expect("the store is there");
+    assert!(crowd.is_truncated);
+    let named: HashSet<_> = crowd.first.iter().map(|info| &info.client).collect();
+    assert_eq!((named.len(), crowd.first.len()), (MEMBERS_MAX, MEMBERS_MAX));
+    let all = PresenceStats { clients: MEMBERS_MAX + 1, users: 100 };
+    assert_eq!(stats(&**node, &channel).await, all);
+    remove(&**node, &channel, "7").await;
+    let crowd = soon(node.members(&channel)).await.expect("the store is there");
+    assert_eq!((crowd.first.len(), crowd.is_truncated), (MEMBERS_MAX, false));
 }
 
 async fn forgets_all_when_it_leaves(node: &dyn PresenceStore) {
@@ -228,7 +254,7 @@ async fn leave<const N: usize>(nodes: [Arc<dyn PresenceStore>; N]) {
 }
 
 async fn add(node: &dyn PresenceStore, channel: &ChannelName, info: &ClientInfo) {
-    soon(node.add(channel, info)).await.expect("the store is there");
+    soon(node.add(channel, info, Farewell::Silent)).await.expect("the store is there");
 }
 
 async fn remove(node: &dyn PresenceStore, channel: &ChannelName, client: &str) {
@@ -237,7 +263,9 @@ async fn remove(node: &dyn PresenceStore, channel: &ChannelName, client: &str) {
 
 /// The members by their client.
 async fn members(node: &dyn PresenceStore, channel: &ChannelName) -> Vec<ClientInfo> {
-    let mut members = soon(node.members(channel)).await.expect("the store is there");
+    let members = soon(node.members(channel)).await.expect("the store is there");
+    assert!(!members.is_truncated);
+    let mut members = members.first;
     members.sort_by(|left, right| left.client.cmp(&right.client));
     members
 }

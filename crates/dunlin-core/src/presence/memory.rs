@@ -12,19 +12,19 @@ use parking_lot::Mutex;
 use crate::{
     channel::ChannelName,
     error::BrokerLost,
-    presence::{PresenceStats, PresenceStore},
+    presence::{Farewell, MEMBERS_MAX, Members, PresenceStats, PresenceStore},
     publication::ClientInfo,
 };
 
 /// Knows the members of channels within one node. They die with it, and no lease is needed.
 #[derive(Default)]
 pub struct MemoryPresence {
-    channels: Mutex<HashMap<ChannelName, Members, RandomState>>,
+    channels: Mutex<HashMap<ChannelName, Channel, RandomState>>,
 }
 
 /// The members of a channel; there is at least one.
 #[derive(Default)]
-struct Members {
+struct Channel {
     clients: HashMap<Arc<str>, ClientInfo, RandomState>,
     /// How many clients each user has here, so that users are counted without looking at them.
     users: HashMap<Arc<str>, usize, RandomState>,
@@ -40,7 +40,13 @@ impl MemoryPresence {
 
 #[async_trait]
 impl PresenceStore for MemoryPresence {
-    async fn add(&self, channel: &ChannelName, info: &ClientInfo) -> Result<(), BrokerLost> {
+    /// There is nobody left to tell of the end of this node.
+    async fn add(
+        &self,
+        channel: &ChannelName,
+        info: &ClientInfo,
+        _farewell: Farewell,
+    ) -> Result<(), BrokerLost> {
         self.channels.lock().entry(channel.clone()).or_default().add(info.clone());
         Ok(())
     }
@@ -56,11 +62,12 @@ impl PresenceStore for MemoryPresence {
         Ok(())
     }
 
-    async fn members(&self, channel: &ChannelName) -> Result<Vec<ClientInfo>, BrokerLost> {
+    async fn members(&self, channel: &ChannelName) -> Result<Members, BrokerLost> {
         let channels = self.channels.lock();
-        Ok(channels
-            .get(channel)
-            .map_or(Vec::new(), |members| members.clients.values().cloned().collect()))
+        Ok(channels.get(channel).map_or(Members::default(), |channel| Members {
+            first: channel.clients.values().take(MEMBERS_MAX).cloned().collect(),
+            is_truncated: channel.clients.len() > MEMBERS_MAX,
+        }))
     }
 
     async fn stats(&self, channel: &ChannelName) -> Result<PresenceStats, BrokerLost> {
@@ -77,7 +84,7 @@ impl PresenceStore for MemoryPresence {
     }
 }
 
-impl Members {
+impl Channel {
     fn add(&mut self, info: ClientInfo) {
         self.remove(&info.client);
         *self.users.entry(Arc::clone(&info.user)).or_default() += 1;
@@ -115,8 +122,8 @@ mod tests {
             conn_info: None,
             chan_info: None,
         };
-        store.add(&channel, &user("alice")).await.unwrap();
-        store.add(&channel, &user("bob")).await.unwrap();
+        store.add(&channel, &user("alice"), Farewell::Silent).await.unwrap();
+        store.add(&channel, &user("bob"), Farewell::Silent).await.unwrap();
         assert_eq!(store.channels.lock()[&channel].users.len(), 1);
         store.remove(&channel, "client").await.unwrap();
         assert!(store.channels.lock().is_empty());

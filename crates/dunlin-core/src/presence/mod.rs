@@ -11,6 +11,12 @@
 //!    store, not per member.
 //! 6. Members of a node that died are gone when its lease ended, after [`LEASE_MAX`] at most. Those
 //!    of a node that leaves are gone at once.
+//! 7. That members of a node that died are gone is announced once in their channel, as
+//!    [`Kind::Leave`](crate::publication::Kind::Leave), where [`Farewell`] wants it; soon after.
+//!    If the node was only away, its members are announced to have joined again when it is back.
+//! 8. Neither question costs more the more members there are: [`PresenceStore::members`] names
+//!    [`MEMBERS_MAX`] of them, [`PresenceStore::stats`] counts without looking at them. Users of a
+//!    node that died may be counted until their leave is announced.
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -26,6 +32,28 @@ use crate::{channel::ChannelName, error::BrokerLost, publication::ClientInfo};
 /// The longest that members are shown after their node died.
 pub const LEASE_MAX: Duration = Duration::from_secs(30);
 
+/// Most members that an answer names.
+pub const MEMBERS_MAX: usize = 10_000;
+
+/// Whether subscribers of its channel are told that a member left, if it did not do so itself but
+/// died with its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// They are.
+    Announced,
+    /// They are not.
+    Silent,
+}
+
+/// The members of a channel, or as many of them as an answer names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Members {
+    /// At most [`MEMBERS_MAX`], in no order.
+    pub first: Vec<ClientInfo>,
+    /// Whether there are more.
+    pub is_truncated: bool,
+}
+
 /// What knows the members of every channel. See the module's text for the contract.
 #[async_trait]
 pub trait PresenceStore: Send + Sync {
@@ -33,7 +61,12 @@ pub trait PresenceStore: Send + Sync {
     ///
     /// # Errors
     /// [`BrokerLost`] when others may not see it before the store is back.
-    async fn add(&self, channel: &ChannelName, info: &ClientInfo) -> Result<(), BrokerLost>;
+    async fn add(
+        &self,
+        channel: &ChannelName,
+        info: &ClientInfo,
+        farewell: Farewell,
+    ) -> Result<(), BrokerLost>;
 
     /// Ends the membership of `client`, if it is a member that this node added.
     ///
@@ -41,11 +74,11 @@ pub trait PresenceStore: Send + Sync {
     /// [`BrokerLost`] when others may still see it until the store is back.
     async fn remove(&self, channel: &ChannelName, client: &str) -> Result<(), BrokerLost>;
 
-    /// All members of `channel`, in no order.
+    /// The members of `channel`, up to [`MEMBERS_MAX`].
     ///
     /// # Errors
     /// [`BrokerLost`] when the store cannot be asked now.
-    async fn members(&self, channel: &ChannelName) -> Result<Vec<ClientInfo>, BrokerLost>;
+    async fn members(&self, channel: &ChannelName) -> Result<Members, BrokerLost>;
 
     /// How many members `channel` has, without naming them.
     ///

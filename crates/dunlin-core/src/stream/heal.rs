@@ -1,11 +1,11 @@
 //! The healing of a stream: what comes meanwhile, and what of it the broker's answer settles.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use crate::{position::Position, publication::Publication};
 
-/// Publications that may wait while a gap is healed, and bytes of them; beyond it they are read
-/// anew.
+/// Publications that may wait while a gap is healed, and bytes of them; beyond it those that have a
+/// position are read anew, and the others are let through.
 pub(super) const WAITING_MAX: usize = 4096;
 const WAITING_BYTES_MAX: usize = 8 << 20;
 
@@ -18,12 +18,41 @@ pub(super) struct Heal {
     asked_after: usize,
     /// Whether some that should wait did not find room.
     has_dropped: bool,
+    /// Tells one heal of a stream from the next.
+    number: u64,
+    /// How many pages were let through.
+    pages: u64,
+    is_paused: bool,
 }
 
 impl Heal {
-    /// Lets a batch wait, after which the broker is asked, perhaps anew.
-    pub(super) fn ask_after(&mut self, batch: &[Arc<Publication>]) {
-        self.wait(batch);
+    /// A heal with this number.
+    pub(super) fn begun(number: u64) -> Self {
+        Self { number, ..Self::default() }
+    }
+
+    /// Begins anew with this number; the broker is asked after all that waits.
+    pub(super) fn begin(&mut self, number: u64) {
+        (self.number, self.is_paused) = (number, false);
+        self.ask_after_all();
+    }
+
+    /// The broker is away; what waits goes on waiting.
+    pub(super) fn pause(&mut self) {
+        self.is_paused = true;
+    }
+
+    /// Its number and pages; none while it is paused.
+    pub(super) fn progress(&self) -> Option<(u64, u64)> {
+        (!self.is_paused).then_some((self.number, self.pages))
+    }
+
+    pub(super) fn note_page(&mut self) {
+        self.pages += 1;
+    }
+
+    /// The broker is asked after all that waits, perhaps anew.
+    pub(super) fn ask_after_all(&mut self) {
         self.asked_after = self.waiting.len();
     }
 
@@ -32,16 +61,29 @@ impl Heal {
         self.has_dropped
     }
 
-    /// Lets a batch wait.
-    pub(super) fn wait(&mut self, batch: &[Arc<Publication>]) {
-        let bytes: usize = batch.iter().map(|publication| publication.data().len()).sum();
-        self.waiting_bytes += bytes;
-        if self.waiting.len() + batch.len() > WAITING_MAX || self.waiting_bytes > WAITING_BYTES_MAX
-        {
-            *self = Self { has_dropped: true, ..Self::default() };
-        } else if !self.has_dropped {
-            self.waiting.extend_from_slice(batch);
+    /// Lets a batch wait. What no heal brings back is let through when there is no room: it has no
+    /// place in the order that it could lose.
+    pub(super) fn wait(
+        &mut self,
+        batch: &[Arc<Publication>],
+        through: &mut impl Extend<Arc<Publication>>,
+    ) {
+        let is_loose = |publication: &Arc<Publication>| publication.position().is_none();
+        if self.has_dropped {
+            return through.extend(batch.iter().filter(|it| is_loose(it)).cloned());
         }
+        self.waiting.extend(batch.iter().map(Publication::kept));
+        self.waiting_bytes += batch.iter().map(|it| it.data().len()).sum::<usize>();
+        if self.waiting.len() > WAITING_MAX || self.waiting_bytes > WAITING_BYTES_MAX {
+            let waiting = mem::take(&mut self.waiting);
+            through.extend(waiting.into_iter().filter(is_loose));
+            (self.waiting_bytes, self.asked_after, self.has_dropped) = (0, 0, true);
+        }
+    }
+
+    /// What waits and no heal brings back.
+    pub(super) fn into_loose(self) -> Vec<Arc<Publication>> {
+        self.waiting.into_iter().filter(|publication| publication.position().is_none()).collect()
     }
 
     /// What the broker's answer settles, since it knew of it, and what comes behind that. What it

@@ -22,13 +22,15 @@ pub(super) fn push(
         Kind::Text | Kind::Binary => push.field(4, "pub", |message| {
             let payload = Payload::new(format.encoding, publication, format.delta, base);
             write(message, publication, &payload);
+            name_epoch(message, publication);
         }),
         Kind::Join => push.field(5, "join", |join| who(join, 1, publication)),
         Kind::Leave => push.field(6, "leave", |leave| who(leave, 1, publication)),
     }
 }
 
-/// Writes a publication as a whole.
+/// Writes a publication as a whole. It names no epoch: what a client missed may be of an earlier
+/// branch than its subscription, and SDKs take the epoch that a publication names for their own.
 pub(super) fn whole(message: &mut Writer<'_>, publication: &Publication, delta: Delta) {
     let payload = Payload::new(message.encoding(), publication, delta, None);
     write(message, publication, &payload);
@@ -53,7 +55,11 @@ fn write(message: &mut Writer<'_>, publication: &Publication, payload: &Payload<
         message.map(7, "tags", tags, |tag, number, key, value| tag.any_text(number, key, value));
     }
     message.flag(8, "delta", payload.is_difference);
-    // With the first of an epoch subscribers learn that there is a new one.
+}
+
+/// With the first of an epoch subscribers learn that there is a new one. What is pushed is of the
+/// subscription's own epoch: of another one subscribers are told in another way.
+fn name_epoch(message: &mut Writer<'_>, publication: &Publication) {
     if let Some(position) = publication.position().filter(|position| position.offset == 1) {
         message.text(14, "epoch", &position.epoch.to_string());
     }

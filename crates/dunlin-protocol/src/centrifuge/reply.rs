@@ -6,7 +6,7 @@ use dunlin_core::{
     event::{Connected, Event, Expiry, HistoryPage, Outcome, Push, Subscribed, Unsubscribe},
     position::Position,
     presence::PresenceStats,
-    publication::{ClientInfo, Delta, PushFormat},
+    publication::{ClientInfo, Delta},
 };
 
 use super::{publication, writer::Writer};
@@ -25,9 +25,8 @@ pub(super) fn event(reply: &mut Writer<'_>, event: &Event) {
             reply.field(4, "push", |message| self::push(message, channel, push));
         }
         Event::Missed(publication) => reply.field(4, "push", |message| {
-            let encoding = message.encoding();
-            let format = PushFormat { encoding, number: None, delta: Delta::Off };
-            publication::push(message, publication, format, None);
+            message.text(2, "channel", publication.channel().as_str());
+            message.field(4, "pub", |message| publication::whole(message, publication, Delta::Off));
         }),
         Event::Ping => {}
     }

@@ -29,24 +29,28 @@ pub fn write_argument(out: &mut BytesMut, parts: &[&[u8]]) {
 /// Appends a number as one argument.
 pub fn write_number(out: &mut BytesMut, number: u64) {
     let mut digits = [0; DIGITS_MAX];
-    write_argument(out, &[decimal(number, &mut digits)]);
+    let start = decimal(number, &mut digits);
+    write_argument(out, &[&digits[start..]]);
 }
 
+/// Written from its end, so that it is put in one piece.
 fn write_header(out: &mut BytesMut, kind: u8, number: usize) {
-    let mut digits = [0; DIGITS_MAX];
-    out.put_u8(kind);
-    out.put_slice(decimal(number as u64, &mut digits));
-    out.put_slice(b"\r\n");
+    let mut header = [b'\n'; HEADER_BYTES_MAX];
+    header[HEADER_BYTES_MAX - 2] = b'\r';
+    let start = decimal(number as u64, &mut header[..HEADER_BYTES_MAX - 2]) - 1;
+    header[start] = kind;
+    out.put_slice(&header[start..]);
 }
 
-fn decimal(mut number: u64, digits: &mut [u8; DIGITS_MAX]) -> &[u8] {
-    let mut at = DIGITS_MAX;
+/// Writes a number to the end of `digits` and returns where it starts.
+fn decimal(mut number: u64, digits: &mut [u8]) -> usize {
+    let mut at = digits.len();
     loop {
         at -= 1;
         digits[at] = b'0' + (number % 10) as u8;
         number /= 10;
         if number == 0 {
-            return &digits[at..];
+            return at;
         }
     }
 }

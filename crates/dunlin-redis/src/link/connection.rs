@@ -9,12 +9,14 @@ use std::{
 };
 
 use bytes::{Buf, BytesMut};
+use dunlin_core::publication::SHARED_BUFFER_BYTES;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::{command, error::LinkError, resp::Decoder, value::Frame};
+use super::{command, error::LinkError, greeting::Server, resp::Decoder, value::Frame};
+use crate::url::Endpoint;
 
 /// Anything that carries bytes both ways: TCP, TLS over it, a Unix socket.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -32,8 +34,10 @@ pub(crate) struct Connection {
     turns: Turns,
     must_flush: bool,
     pulse: Pulse,
-    /// Names the running server process, and changes with every start; 0 = it is not told.
-    pub(crate) server: u32,
+    /// Where it leads.
+    pub(crate) endpoint: Option<Endpoint>,
+    /// Who is at the other end, once it is greeted.
+    pub(crate) server: Server,
 }
 
 /// What [`Connection::progress`] achieved.
@@ -64,7 +68,8 @@ impl Connection {
             turns: Turns::default(),
             must_flush: false,
             pulse: Pulse::new(),
-            server: 0,
+            endpoint: None,
+            server: Server::default(),
         }
     }
 
@@ -107,6 +112,21 @@ impl Connection {
         }
     }
 
+    /// Waits for any sign of life of a server that has been silent. Cancel-safe.
+    ///
+    /// # Errors
+    /// When the connection is broken or closed.
+    pub(crate) async fn heard(&mut self) -> Result<(), LinkError> {
+        loop {
+            match self.progress(Ear::Open).await {
+                Ok(Progress::Received) => return Ok(()),
+                Ok(Progress::Sent) => {}
+                Err(LinkError::Silent(_)) => self.pulse.heard = Instant::now(),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// How long the last answered ping took.
     pub(crate) fn round_trip(&self) -> Duration {
         self.pulse.round_trip
@@ -118,16 +138,18 @@ impl Connection {
         ear: Ear,
     ) -> Poll<Result<Progress, LinkError>> {
         self.poll_pulse(cx, ear)?;
-        if let Poll::Ready(sent) = self.poll_send(cx)
-            && sent.map_err(LinkError::Broken)?
-        {
-            return Poll::Ready(Ok(Progress::Sent));
+        match self.poll_send(cx) {
+            Poll::Ready(Ok(true)) => return Poll::Ready(Ok(Progress::Sent)),
+            Poll::Ready(Err(error)) if ear == Ear::Closed => {
+                return Poll::Ready(Err(LinkError::Broken(error)));
+            }
+            // What a server says before it closes, such as why, is heard first; and then the end.
+            _ => {}
         }
-        if ear == Ear::Closed {
-            return Poll::Pending;
+        match ear {
+            Ear::Open => self.poll_receive(cx).map_ok(|()| Progress::Received),
+            Ear::Closed => Poll::Pending,
         }
-        ready!(self.poll_receive(cx))?;
-        Poll::Ready(Ok(Progress::Received))
     }
 
     fn poll_pulse(&mut self, cx: &mut Context<'_>, ear: Ear) -> Result<(), LinkError> {
@@ -255,11 +277,11 @@ impl Pulse {
 }
 
 /// How often every connection pings.
-const PING_INTERVAL: Duration = Duration::from_secs(2);
-/// How long a connection may be without a byte before it counts as dead.
-pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(5);
+const PING_INTERVAL: Duration = Duration::from_millis(500);
+/// How long a connection may be without a byte before it is doubted.
+pub(crate) const SILENCE_MAX: Duration = Duration::from_millis(1500);
 /// How much one read may bring, and how little room it may find.
-const READ_BYTES: usize = 64 * 1024;
+const READ_BYTES: usize = SHARED_BUFFER_BYTES;
 const READ_BYTES_MIN: usize = 8 * 1024;
 /// The largest write buffer kept for the next commands.
 const OUT_KEPT_MAX: usize = 1024 * 1024;

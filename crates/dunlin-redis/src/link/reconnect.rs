@@ -1,10 +1,7 @@
 //! How long to wait before the next try: full jitter, so that a flock of nodes does not fall upon a
 //! returning server at the same moment.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    time::Duration,
-};
+use std::time::Duration;
 
 /// The waits between tries; each is random between nothing and a ceiling that doubles.
 #[derive(Debug, Default)]
@@ -35,14 +32,15 @@ pub(crate) enum Failure {
     Costly,
 }
 
-/// Uniform in `0.0..1.0`. The standard library seeds every hash state anew.
+/// Uniform in `0.0..1.0`.
 fn random() -> f64 {
-    let bits = RandomState::new().hash_one(0_u8) >> 11;
+    let bits = crate::random() >> 11;
     bits as f64 / (1_u64 << 53) as f64
 }
 
 const FLOOR: Duration = Duration::from_millis(50);
-const CEILING: Duration = Duration::from_secs(2);
+/// Attempts overlap, and the next one should not be far when the way is free again.
+const CEILING: Duration = Duration::from_millis(700);
 /// Below half a second, that deliveries go on within a second of a server's return.
 const INSTANT_CEILING: Duration = Duration::from_millis(250);
 

@@ -1,6 +1,9 @@
 //! The RESP3 decoder: bytes from a server in, frames out. Sans-IO, incremental and bounded; it
-//! never looks at a byte twice, never reserves what a server merely announces, never panics.
+//! never looks at a byte twice, never reserves what a server merely announces, never panics. What
+//! is too large is read to its end and thrown away.
 //! (Redis serialization protocol specification, RESP3.)
+
+use std::mem;
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -24,9 +27,6 @@ pub enum RespError {
     /// Values are nested more than 8 deep.
     #[error("values nested too deep")]
     TooDeep,
-    /// A frame has more than 1,048,576 values, or more text than the decoder's bound.
-    #[error("frame too large")]
-    TooLarge,
     /// A push inside another value.
     #[error("push inside another value")]
     NestedPush,
@@ -45,6 +45,8 @@ pub struct Decoder {
     /// What the frame in hand has used of its bounds.
     values: usize,
     bytes: usize,
+    /// Whether it exceeds them: then nothing of it is kept.
+    is_too_large: bool,
 }
 
 #[derive(Debug)]
@@ -71,6 +73,40 @@ struct Body {
     skipping: Option<usize>,
 }
 
+/// What a line says. Most are numbers, of which nothing is kept.
+enum Line {
+    /// A value that is the line's own text.
+    Text(fn(Bytes) -> Value),
+    Value(Value),
+    Body(u8, usize),
+    Aggregate(Shape, usize),
+}
+
+impl Line {
+    fn read(line: &[u8]) -> Result<Self, RespError> {
+        let (kind, text) = line.split_first().ok_or(RespError::BadEnd)?;
+        let aggregate = |shape| Ok(Self::Aggregate(shape, parse_length(text)?));
+        Ok(match (kind, text) {
+            (b'$' | b'*', b"-1") | (b'_', b"") => Self::Value(Value::Null),
+            (b'$' | b'=' | b'!', _) => Self::Body(*kind, parse_length(text)?),
+            (b'*', _) => return aggregate(Shape::Array),
+            (b'>', _) => return aggregate(Shape::Push),
+            (b'%', _) => return aggregate(Shape::Map),
+            (b'~', _) => return aggregate(Shape::Set),
+            (b'|', _) => return aggregate(Shape::Attribute),
+            (b'+', _) => Self::Text(Value::Simple),
+            (b'-', _) => Self::Text(Value::Error),
+            (b',', _) => Self::Text(Value::Double),
+            (b'(', _) => Self::Text(Value::BigNumber),
+            (b':', _) => Self::Value(Value::Integer(parse_integer(text)?)),
+            (b'#', b"t") => Self::Value(Value::Boolean(true)),
+            (b'#', b"f") => Self::Value(Value::Boolean(false)),
+            (b'_' | b'#', _) => return Err(RespError::BadNumber),
+            (other, _) => return Err(RespError::UnknownType(*other)),
+        })
+    }
+}
+
 /// What one look at the buffer brought.
 enum Step {
     Value(Value),
@@ -79,10 +115,18 @@ enum Step {
 }
 
 impl Decoder {
-    /// A decoder whose frames keep at most `bytes_max` bytes; longer bodies are skipped.
+    /// A decoder whose frames keep at most `bytes_max` bytes; longer bodies are skipped, and frames
+    /// with more text than that or more than 1,048,576 values.
     pub fn new(bytes_max: usize) -> Self {
-        let (open, body) = (Vec::new(), None);
-        Self { bytes_max, open, body, searched: 0, values: 0, bytes: 0 }
+        Self {
+            bytes_max,
+            open: Vec::new(),
+            body: None,
+            searched: 0,
+            values: 0,
+            bytes: 0,
+            is_too_large: false,
+        }
     }
 
     /// Takes the next whole frame off the front of `buffer`, or what there is of it, and returns
@@ -99,8 +143,12 @@ impl Decoder {
                 Step::Opened => {}
                 Step::Value(value) => {
                     if let Some(frame) = self.place(value) {
-                        (self.values, self.bytes) = (0, 0);
-                        return Ok(Some(frame));
+                        let length = mem::take(&mut self.bytes);
+                        self.values = 0;
+                        return Ok(Some(match (frame, mem::take(&mut self.is_too_large)) {
+                            (Frame::Reply(_), true) => Frame::Reply(Value::Skipped { length }),
+                            (frame, _) => frame,
+                        }));
                     }
                 }
             }
@@ -115,36 +163,28 @@ impl Decoder {
         if let Some(body) = self.body {
             return self.take_body(buffer, body);
         }
-        let Some(line) = self.take_line(buffer)? else { return Ok(Step::Starved) };
+        let Some(end) = self.find_line(buffer)? else { return Ok(Step::Starved) };
         self.values += 1;
-        if self.values > VALUES_MAX {
-            return Err(RespError::TooLarge);
-        }
-        let kind = *line.first().ok_or(RespError::BadEnd)?;
-        let text = line.slice(1..);
-        let value = match kind {
-            b'$' | b'=' | b'!' => return self.open_body(buffer, kind, &text),
-            b'*' => return self.open_aggregate(Shape::Array, &text),
-            b'>' => return self.open_aggregate(Shape::Push, &text),
-            b'%' => return self.open_aggregate(Shape::Map, &text),
-            b'~' => return self.open_aggregate(Shape::Set, &text),
-            b'|' => return self.open_aggregate(Shape::Attribute, &text),
-            b'+' => Value::Simple(text),
-            b'-' => Value::Error(text),
-            b':' => Value::Integer(parse_integer(&text).ok_or(RespError::BadNumber)?),
-            b',' => Value::Double(text),
-            b'(' => Value::BigNumber(text),
-            b'_' if text.is_empty() => Value::Null,
-            b'#' if &text[..] == b"t" => Value::Boolean(true),
-            b'#' if &text[..] == b"f" => Value::Boolean(false),
-            b'_' | b'#' => return Err(RespError::BadNumber),
-            other => return Err(RespError::UnknownType(other)),
-        };
-        Ok(Step::Value(value))
+        self.is_too_large |= self.values > VALUES_MAX;
+        Ok(Step::Value(match Line::read(&buffer[..end])? {
+            Line::Text(wrap) => wrap(take_text(buffer, end)),
+            Line::Value(value) => {
+                buffer.advance(end + 2);
+                value
+            }
+            Line::Body(kind, length) => {
+                buffer.advance(end + 2);
+                return self.open_body(buffer, kind, length);
+            }
+            Line::Aggregate(shape, count) => {
+                buffer.advance(end + 2);
+                return self.open_aggregate(shape, count);
+            }
+        }))
     }
 
-    /// Takes a line without its end.
-    fn take_line(&mut self, buffer: &mut BytesMut) -> Result<Option<Bytes>, RespError> {
+    /// Where the first line ends, before its line end.
+    fn find_line(&mut self, buffer: &[u8]) -> Result<Option<usize>, RespError> {
         let Some(found) = memchr::memchr(b'\n', &buffer[self.searched..]) else {
             self.searched = buffer.len();
             return if self.searched > LINE_BYTES_MAX {
@@ -153,33 +193,27 @@ impl Decoder {
                 Ok(None)
             };
         };
-        let end = self.searched + found;
-        if end > LINE_BYTES_MAX {
+        let feed = self.searched + found;
+        if feed > LINE_BYTES_MAX {
             return Err(RespError::LineTooLong);
         }
-        if end == 0 || buffer[end - 1] != b'\r' {
+        if feed == 0 || buffer[feed - 1] != b'\r' {
             return Err(RespError::BadEnd);
         }
         self.searched = 0;
-        self.bytes += end + 1;
-        if self.bytes > self.bytes_max {
-            return Err(RespError::TooLarge);
-        }
-        let line = buffer.split_to(end + 1).freeze();
-        Ok(Some(line.slice(..end - 1)))
+        self.bytes += feed + 1;
+        self.is_too_large |= self.bytes > self.bytes_max;
+        Ok(Some(feed - 1))
     }
 
     fn open_body(
         &mut self,
         buffer: &mut BytesMut,
         kind: u8,
-        text: &[u8],
+        length: usize,
     ) -> Result<Step, RespError> {
-        if kind == b'$' && text == b"-1" {
-            return Ok(Step::Value(Value::Null));
-        }
-        let length = parse_length(text).ok_or(RespError::BadNumber)?;
-        let skipping = if length + 2 > self.bytes_max - self.bytes {
+        let has_room = length + 2 <= self.bytes_max.saturating_sub(self.bytes);
+        let skipping = if self.is_too_large || !has_room {
             Some(length + 2)
         } else {
             self.bytes += length + 2;
@@ -219,19 +253,13 @@ impl Decoder {
         }))
     }
 
-    fn open_aggregate(&mut self, shape: Shape, text: &[u8]) -> Result<Step, RespError> {
-        if shape == Shape::Array && text == b"-1" {
-            return Ok(Step::Value(Value::Null));
-        }
+    fn open_aggregate(&mut self, shape: Shape, count: usize) -> Result<Step, RespError> {
         if shape == Shape::Push && !self.open.is_empty() {
             return Err(RespError::NestedPush);
         }
-        let count = parse_length(text).ok_or(RespError::BadNumber)?;
         let missing =
             if matches!(shape, Shape::Map | Shape::Attribute) { count * 2 } else { count };
-        if missing > VALUES_MAX {
-            return Err(RespError::TooLarge);
-        }
+        self.is_too_large |= missing > VALUES_MAX;
         if missing == 0 && shape == Shape::Push {
             return Err(RespError::BadNumber);
         }
@@ -256,7 +284,11 @@ impl Decoder {
     /// Puts a value into the innermost open aggregate; returns the frame if that completed it.
     fn place(&mut self, mut value: Value) -> Option<Frame> {
         while let Some(innermost) = self.open.last_mut() {
-            innermost.values.push(value);
+            if self.is_too_large {
+                innermost.values.clear();
+            } else {
+                innermost.values.push(value);
+            }
             innermost.missing -= 1;
             if innermost.missing > 0 {
                 return None;
@@ -278,10 +310,8 @@ impl Decoder {
 /// The way nearly every byte goes: a publication that lies in the buffer as a whole is found and
 /// sliced in one step. Anything else, malformed bytes too, is left for the long way.
 fn take_message(buffer: &mut BytesMut, bytes_max: usize) -> Option<Frame> {
-    if !buffer.starts_with(MESSAGE_HEAD) {
-        return None;
-    }
-    let (channel_at, channel_end) = find_bulk(buffer, MESSAGE_HEAD.len())?;
+    let head = MESSAGE_HEADS.into_iter().find(|head| buffer.starts_with(head))?;
+    let (channel_at, channel_end) = find_bulk(buffer, head.len())?;
     let (payload_at, payload_end) = find_bulk(buffer, channel_end + 2)?;
     let total = payload_end + 2;
     if total > bytes_max {
@@ -314,10 +344,20 @@ fn find_bulk(buffer: &[u8], at: usize) -> Option<(usize, usize)> {
     ends.then_some((body_at, body_end))
 }
 
+/// Takes a line that ends at `end` and returns it without its first byte. The answer to each
+/// command of a transaction is the same and needs no part of the buffer.
+fn take_text(buffer: &mut BytesMut, end: usize) -> Bytes {
+    if buffer[1..end] == *QUEUED {
+        buffer.advance(end + 2);
+        return Bytes::from_static(QUEUED);
+    }
+    buffer.split_to(end + 2).freeze().slice(1..end)
+}
+
 fn to_push(values: Vec<Value>) -> Frame {
     match &values[..] {
         [Value::Bulk(kind), Value::Bulk(channel), Value::Bulk(payload)]
-            if &kind[..] == b"message" =>
+            if matches!(&kind[..], b"message" | b"smessage") =>
         {
             Frame::Message { channel: channel.clone(), payload: payload.clone() }
         }
@@ -334,17 +374,19 @@ fn pair_up(values: Vec<Value>) -> Vec<(Value, Value)> {
     pairs
 }
 
-fn parse_length(text: &[u8]) -> Option<usize> {
+fn parse_length(text: &[u8]) -> Result<usize, RespError> {
     let is_number =
         !text.is_empty() && text.len() <= LENGTH_DIGITS_MAX && text.iter().all(u8::is_ascii_digit);
-    is_number.then(|| text.iter().fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0')))
+    let length = || text.iter().fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0'));
+    is_number.then(length).ok_or(RespError::BadNumber)
 }
 
-fn parse_integer(text: &[u8]) -> Option<i64> {
-    std::str::from_utf8(text).ok()?.parse().ok()
+fn parse_integer(text: &[u8]) -> Result<i64, RespError> {
+    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or(RespError::BadNumber)
 }
 
-const MESSAGE_HEAD: &[u8] = b">3\r\n$7\r\nmessage\r\n";
+const MESSAGE_HEADS: [&[u8]; 2] = [b">3\r\n$7\r\nmessage\r\n", b">3\r\n$8\r\nsmessage\r\n"];
+const QUEUED: &[u8] = b"QUEUED";
 const LINE_BYTES_MAX: usize = 64 * 1024;
 /// Redis refuses bulk strings of more than 512 MB by default.
 const LENGTH_DIGITS_MAX: usize = 9;

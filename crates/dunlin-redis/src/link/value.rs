@@ -45,7 +45,8 @@ pub enum Value {
     Set(Vec<Self>),
     /// `%`, pairs in the order they came.
     Map(Vec<(Self, Self)>),
-    /// A body that would have exceeded the frame's bound; it was read and thrown away.
+    /// A body that would have exceeded the frame's bounds, or a whole reply that did; it was read
+    /// and thrown away.
     Skipped {
         /// Its length in bytes.
         length: usize,

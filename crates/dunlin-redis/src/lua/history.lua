@@ -1,22 +1,24 @@
--- ARGV beside settle's: 4 size, 5 limit, 6 whether the newest come first; and if only a part is
--- wanted: 7 the offset that it begins behind, 8 epoch and 9 branch that it has to be of.
+-- ARGV beside settle's: 4 size, 5 limit, 6 bytes of a page, 7 whether the newest come first; and if
+-- only a part is wanted: 8 the offset that it begins behind, 9 epoch and 10 branch that it has to
+-- be of.
 -- Answers the position and the entries; only the position if the offset is of another past.
-local head, top, branch = settle()
+local head, top, branch = settle(true)
 local newest = position(head, top)
-local is_reverse, since = ARGV[6] == '1', tonumber(ARGV[7])
-if ARGV[8] and base(head, top, branch, ARGV[8], ARGV[9], since) ~= since then
+local is_reverse, since = ARGV[7] == '1', tonumber(ARGV[8])
+if ARGV[9] and not has_all(head, top, branch, ARGV[9], ARGV[10], since) then
   return {newest}
 end
 -- Trimming may leave a few more than asked for.
-local from, to = math.max(top - ARGV[4], 0) + 1, top
+local from, to = math.max(top - ARGV[4], (keeping(0))) + 1, top
 if since and is_reverse then
   to = math.min(to, since - 1)
 elseif since then
   from = math.max(from, since + 1)
 end
-if ARGV[5] == '0' or from > to then
+local limit, bytes_max = tonumber(ARGV[5]), tonumber(ARGV[6])
+if from > to then
   return {newest, {}}
 elseif is_reverse then
-  return {newest, redis.call('XREVRANGE', stream, to, from, 'COUNT', ARGV[5])}
+  return {newest, page('XREVRANGE', to, from, limit, bytes_max)}
 end
-return {newest, redis.call('XRANGE', stream, from, to, 'COUNT', ARGV[5])}
+return {newest, page('XRANGE', from, to, limit, bytes_max)}

@@ -1,14 +1,8 @@
--- Answers how many members there are, and how many users they are.
-local clients, users, seen = 0, 0, {}
+-- Answers how many members there are, and how many users they are. Users of a node that died count
+-- until it is swept, but there are never more of them than members.
+local clients = 0
 for _, members in ipairs(living()) do
-  clients = clients + #members
-  for _, info in ipairs(members) do
-    -- The user comes first, behind its length: see member.rs.
-    local user = info:sub(5, 4 + struct.unpack('>I4', info))
-    if not seen[user] then
-      seen[user] = true
-      users = users + 1
-    end
-  end
+  clients = clients + redis.call('HLEN', members)
 end
-return {clients, users}
+local users = redis.call('HLEN', ARGV[1] .. 'u:' .. ARGV[2])
+return {clients, math.min(clients, users)}

@@ -1,11 +1,12 @@
 -- Publishes and keeps, one or many of a channel.
--- KEYS: stream, meta, and with an idempotency key where its answer is. ARGV beside settle's: 4 ttl
--- in ms, 5 trim '=' or '~', 6 size, 7 channel, 8 whether it was sent before, 9 how many, message and
--- id of each; and on terms, when it is one: ttl of the answer in ms, version, its epoch.
--- Answers the position of the first, or that of the one that stands for it; nothing if nobody can
--- tell whether it happened.
+-- KEYS beside settle's: with an idempotency key where its answer is. ARGV beside keep's: 8 whether it
+-- was sent before, 9 how many, message and id of each; and on terms, when it is one: ttl of the
+-- answer in ms, version, its epoch.
+-- Answers the position of the first, or that of the one that stands for it and one byte more;
+-- nothing if nobody can tell whether it happened.
 
 local ENTRIES_SEARCHED, ENTRIES_AT_ONCE = 1024, 128
+local INSTEAD = '='
 
 -- Looks for a publication that was sent before. Its node sends in the order of its ids, so one that
 -- is not there happened if a younger one of its node did, and did not if an older one is the
@@ -48,10 +49,10 @@ end
 local FIRST = 10
 local last = FIRST + 2 * (ARGV[9] - 1)
 local answer_ttl, version, version_epoch = ARGV[last + 2], ARGV[last + 3], ARGV[last + 4]
-local answer = KEYS[3]
+local answer = KEYS[4]
 local answered = answer and redis.call('GET', answer)
 if answered then
-  return answered
+  return answered .. INSTEAD
 end
 
 local head, offset, branch = settle()
@@ -66,27 +67,19 @@ if ARGV[8] == '1' then
   end
 end
 
-local published
+local published, instead
 if version and version ~= '0' and not takes(version, version_epoch) then
-  published = position(head, offset)
+  published, instead = position(head, offset), INSTEAD
 else
   published = position(head, offset + 1)
   redis.call('HSET', meta, 'o', string.format('%d', offset + ARGV[9]))
   for at = FIRST, last, 2 do
     offset = offset + 1
-    local entry = string.format('%d-', offset) .. branch
-    redis.call('XADD', stream, 'MAXLEN', ARGV[5], ARGV[6], entry, 'd', ARGV[at], 'i', ARGV[at + 1])
-    -- FF 14 00 opens a message with a position: see envelope.rs.
-    redis.call('PUBLISH', ARGV[7], '\255\20\0' .. position(head, offset) .. ARGV[at])
+    append(head, branch, offset, ARGV[at], ARGV[at + 1])
   end
-  if redis.call('PTTL', stream) < tonumber(ARGV[4]) then
-    -- Kept up to a tenth too long, so that the ttls need not be set every time.
-    local slack = math.floor(math.min(ARGV[3], ARGV[4]) / 10)
-    redis.call('PEXPIRE', stream, ARGV[4] + slack)
-    redis.call('PEXPIRE', meta, ARGV[3] + slack)
-  end
+  keep_on(offset - ARGV[9])
 end
 if answer then
   redis.call('SET', answer, published, 'PX', answer_ttl)
 end
-return published
+return instead and published .. instead or published

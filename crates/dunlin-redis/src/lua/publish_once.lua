@@ -5,6 +5,6 @@ local answered = redis.call('GET', KEYS[1])
 if answered then
   return answered
 end
-redis.call('PUBLISH', ARGV[1], ARGV[2])
+redis.call(PUBLISH, ARGV[1], ARGV[2])
 redis.call('SET', KEYS[1], '', 'PX', ARGV[3])
 return ''

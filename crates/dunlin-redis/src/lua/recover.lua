@@ -1,17 +1,19 @@
--- ARGV beside settle's: 4 the most that is wanted, and the position: 5 epoch, 6 branch, 7 offset.
--- Answers the position, the offset that the entries begin behind, and the entries; only the
--- position if they are not all there.
-local head, top, branch = settle()
+-- ARGV beside settle's: 4 size, 5 and 6 how many entries and bytes a page has, and the position: 7
+-- epoch, 8 branch, 9 offset.
+-- Answers the position, the oldest entries behind the one that was given, and for how many ms they
+-- are kept yet; only the position if they are not all there.
+local head, top, branch = settle(true)
 local newest = position(head, top)
-local from = base(head, top, branch, ARGV[5], ARGV[6], tonumber(ARGV[7]))
-if not from or top - from > tonumber(ARGV[4]) then
+local since = tonumber(ARGV[9])
+if not has_all(head, top, branch, ARGV[7], ARGV[8], since) or top - since > tonumber(ARGV[4]) then
   return {newest}
 end
-local entries = {}
-if from < top then
-  entries = redis.call('XRANGE', stream, from + 1, top)
+if since == top then
+  return {newest, {}, 0}
 end
-if #entries < top - from then
+local over, left_ms = keeping(since + 1)
+local entries = page('XRANGE', since + 1, top, tonumber(ARGV[5]), tonumber(ARGV[6]))
+if over > since or not entries[1] or tonumber(entries[1][1]:match('^%d+')) ~= since + 1 then
   return {newest}
 end
-return {newest, from, entries}
+return {newest, entries, left_ms}

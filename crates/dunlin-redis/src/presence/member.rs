@@ -1,54 +1,36 @@
-//! What is known of a member as bytes: user, client and the two infos, each behind its length in
-//! four bytes, big endian; the length of what there is not is `FFFFFFFF`.
+//! What Redis keeps of a member: whether its end is announced (`1` or `0`), and the message that
+//! announces it, ready to be published by who finds that its node died.
 
-use std::sync::Arc;
+use bytes::{Buf, Bytes, BytesMut};
+use dunlin_core::{
+    channel::ChannelName,
+    presence::Farewell,
+    publication::{ClientInfo, Details, Kind, Publication},
+};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use dunlin_core::publication::ClientInfo;
+use crate::envelope::{self, Format};
 
-pub(super) fn write(info: &ClientInfo) -> Bytes {
-    let mut out = BytesMut::new();
-    for part in [
-        Some(info.user.as_bytes()),
-        Some(info.client.as_bytes()),
-        info.conn_info.as_deref(),
-        info.chan_info.as_deref(),
-    ] {
-        // Parts come from messages and tokens, which are shorter by far.
-        out.put_u32(part.map_or(ABSENT, |part| part.len() as u32));
-        out.put_slice(part.unwrap_or_default());
-    }
+pub(super) fn write(channel: &ChannelName, info: &ClientInfo, farewell: Farewell) -> Bytes {
+    let details = Details { info: Some(info.clone()), ..Details::default() };
+    let leave = Publication::new(channel.clone(), Kind::Leave, Bytes::new()).with_details(details);
+    let mut out = BytesMut::from(match farewell {
+        Farewell::Announced => "1",
+        Farewell::Silent => "0",
+    });
+    out.extend_from_slice(&envelope::head(&leave, Format::Enveloped));
     out.freeze()
 }
 
 /// None of bytes that no node of ours wrote.
 pub(super) fn read(bytes: &Bytes) -> Option<ClientInfo> {
     // A copy: what is read together lives in one buffer.
-    let mut rest = Bytes::copy_from_slice(bytes);
-    let info = ClientInfo {
-        user: take_text(&mut rest)?,
-        client: take_text(&mut rest)?,
-        conn_info: take(&mut rest)?,
-        chan_info: take(&mut rest)?,
-    };
-    rest.is_empty().then_some(info)
-}
-
-fn take_text(rest: &mut Bytes) -> Option<Arc<str>> {
-    str::from_utf8(&take(rest)??).ok().map(Arc::from)
-}
-
-fn take(rest: &mut Bytes) -> Option<Option<Bytes>> {
-    match rest.try_get_u32().ok()? {
-        ABSENT => Some(None),
-        length => {
-            let length = length as usize;
-            (length <= rest.len()).then(|| Some(rest.split_to(length)))
-        }
+    let mut message = Bytes::copy_from_slice(bytes);
+    if message.is_empty() {
+        return None;
     }
+    message.advance(1);
+    envelope::open_kept(message).ok()?.details?.info
 }
-
-const ABSENT: u32 = u32::MAX;
 
 #[cfg(test)]
 mod tests {
@@ -66,7 +48,7 @@ mod tests {
             let [conn_info, chan_info] = infos.map(|info| info.map(Bytes::from));
             let info =
                 ClientInfo { user: user.into(), client: client.into(), conn_info, chan_info };
-            let bytes = write(&info);
+            let bytes = write(&ChannelName::new("c").unwrap(), &info, Farewell::Announced);
             assert_eq!(read(&bytes), Some(info));
             for end in 0..bytes.len() {
                 assert_eq!(read(&bytes.slice(..end)), None);

@@ -1,6 +1,7 @@
-//! Presence over Redis. Members stand in Redis under the node that has them, and count while that
-//! node has a lease: it costs a node one call every ten seconds, however many members it has. Who
-//! has no lease is not shown, and is removed by the others.
+//! Presence over Redis. Members stand in Redis under the node that has them, in the partition of
+//! their channel, and count while that node has a lease there: it costs a node one call every ten
+//! seconds for each partition where it has members, however many. Who has no lease is not shown,
+//! and is removed by the others.
 //!
 //! Calls go over the broker's read link: another connection would be lost with it at the same time.
 
@@ -10,13 +11,15 @@ mod wishes;
 
 mod keeper;
 
+mod sweeper;
+
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use dunlin_core::{
     channel::ChannelName,
     error::BrokerLost,
-    presence::{PresenceStats, PresenceStore},
+    presence::{Farewell, MEMBERS_MAX, Members, PresenceStats, PresenceStore},
     publication::ClientInfo,
 };
 use tokio::{
@@ -24,10 +27,11 @@ use tokio::{
     time::timeout,
 };
 
-use self::{keeper::Keeper, wishes::Wishes};
+use self::{keeper::Keeper, sweeper::Sweeper, wishes::Wishes};
 use crate::{
     broker::RedisBroker,
     link::value::Value,
+    partition::Partition,
     read::Question,
     script::{self, Script},
 };
@@ -54,8 +58,10 @@ impl RedisPresence {
     pub fn start(broker: Arc<RedisBroker>, lease: Duration) -> Arc<Self> {
         let wishes = Arc::new(Wishes::default());
         let stop = watch::Sender::new(false);
-        let (reader, keys) = (broker.reader().clone(), broker.keys().clone());
-        let keeper = Keeper::new(Arc::clone(&wishes), reader, keys, lease);
+        let (readers, keys) = (broker.readers(), broker.keys().clone());
+        let sweeper = Sweeper::new(readers.clone(), keys.clone(), lease);
+        broker.spawn(sweeper.run(stop.subscribe()), &stop);
+        let keeper = Keeper::new(Arc::clone(&wishes), readers, keys, lease);
         broker.spawn(keeper.run(stop.subscribe()), &stop);
         Arc::new(Self { broker, wishes, stop })
     }
@@ -65,11 +71,13 @@ impl RedisPresence {
         script: &'static Script,
         channel: &ChannelName,
     ) -> Result<Vec<Value>, BrokerLost> {
-        let keys = self.broker.keys();
-        let mut question = Question::script(script, [keys.nodes(), keys.hosts(channel)]);
-        question.push_bytes(keys.start());
+        let (keys, partition) = (self.broker.keys(), Partition::of(channel));
+        let names = [keys.nodes(partition), keys.hosts(channel), keys.never(partition)];
+        let mut question = Question::script(script, names);
+        question.push_bytes(&keys.start(partition));
         question.push_bytes(channel.as_str().as_bytes());
-        match self.broker.reader().ask(question).await? {
+        question.push_number(MEMBERS_MAX as u64);
+        match self.broker.readers().ask(partition, question).await? {
             Value::Array(values) => Ok(values),
             _ => Err(BrokerLost),
         }
@@ -84,21 +92,26 @@ impl Drop for RedisPresence {
 
 #[async_trait]
 impl PresenceStore for RedisPresence {
-    async fn add(&self, channel: &ChannelName, info: &ClientInfo) -> Result<(), BrokerLost> {
-        told(self.wishes.add(channel, info)).await
+    async fn add(
+        &self,
+        channel: &ChannelName,
+        info: &ClientInfo,
+        farewell: Farewell,
+    ) -> Result<(), BrokerLost> {
+        told(self.wishes.add(channel, info, farewell)).await
     }
 
     async fn remove(&self, channel: &ChannelName, client: &str) -> Result<(), BrokerLost> {
         told(self.wishes.remove(channel, client)).await
     }
 
-    async fn members(&self, channel: &ChannelName) -> Result<Vec<ClientInfo>, BrokerLost> {
-        let nodes = self.ask(&script::PRESENCE_MEMBERS, channel).await?;
-        let members = nodes.iter().flat_map(|node| match node {
-            Value::Array(members) => &members[..],
-            _ => &[],
-        });
-        Ok(members.filter_map(|it| member::read(it.as_bytes()?)).collect())
+    async fn members(&self, channel: &ChannelName) -> Result<Members, BrokerLost> {
+        let answer = self.ask(&script::PRESENCE_MEMBERS, channel).await?;
+        let [Value::Integer(is_truncated), members @ ..] = &answer[..] else {
+            return Err(BrokerLost);
+        };
+        let members = members.iter().filter_map(|it| member::read(it.as_bytes()?));
+        Ok(Members { first: members.collect(), is_truncated: *is_truncated != 0 })
     }
 
     async fn stats(&self, channel: &ChannelName) -> Result<PresenceStats, BrokerLost> {

@@ -2,216 +2,296 @@
 //! hands out the answers. No timer makes the batches: while two are unanswered, publishes gather.
 //!
 //! What Redis can be asked about, because it is kept or has an idempotency key, is sent again after
-//! a loss; the script finds it if it happened. So it is when a server has forgotten the scripts:
-//! the callers' order may then be broken, but only if another node taught them to it in between.
+//! a loss; the script finds it if it happened. The lost connection is killed first, and the server
+//! says so: what the network still holds of it would happen after the repeat. What a server does
+//! not do because it has forgotten the scripts is sent again, too: the callers' order may then be
+//! broken, but only if another node taught them to it in between.
+
+mod elsewhere;
+
+mod gate;
 
 mod in_flight;
 
+mod probe;
+
+mod restore;
+
+mod sent;
+
+mod tail;
+
 mod writer;
 
-use std::{future::pending, mem, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use dunlin_core::interest::Interest;
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until},
-};
+use dunlin_core::{broker::Publish, interest::Interest};
+use tokio::time::{Instant, sleep_until, timeout};
 
+pub(crate) use self::probe::Probe;
 use self::{
-    in_flight::{InFlight, Sent},
-    writer::{Writer, go_together},
+    gate::Gate,
+    in_flight::InFlight,
+    probe::Verdict,
+    restore::Restorer,
+    sent::{Own, Sent},
+    writer::Writer,
 };
 use crate::{
+    cluster::ELSEWHERE_PAUSE,
+    envelope::Format,
     keys::Keys,
+    lane::{
+        health::PROBE_INTERVAL,
+        line::{Line, Next},
+    },
     link::{
         connection::{Connection, Ear},
-        dial::Dialer,
         error::LinkError,
-        stopped,
-        value::Frame,
+        greeting::{Fenced, Server, fence},
+        reach, stopped,
+        value::{Frame, Value},
     },
-    metrics::{LinkLabel, LinkMetrics, RoundTripSeconds},
     queue::{Phase, Queue, Waiting},
+    subscribe::SubscribeLinks,
 };
 
 /// The task's state. [`PublishLink::run`] is the task.
 pub(crate) struct PublishLink {
-    dialer: Arc<Dialer>,
+    line: Line,
     queue: Arc<Queue>,
-    interest: Arc<Interest>,
     writer: Writer,
-    metrics: LinkMetrics,
-    round_trip_seconds: RoundTripSeconds,
-    stop: watch::Receiver<bool>,
+    probe: Probe,
+    probe_due: Instant,
+    gate: Gate,
+    in_flight: InFlight,
+    restorer: Restorer,
     /// The publishes of the next batch, empty between batches.
     batch: Vec<Waiting>,
-    /// The publishes of the next command, empty between commands.
-    together: Vec<Waiting>,
-    gate: Gate,
-}
-
-/// Whether publishes flow. They do not while this node could not hear them itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Gate {
-    Shut,
-    /// Open from then on: the other nodes that lost Redis need a moment more to be back.
-    Opens(Instant),
-    Open,
-}
-
-impl Gate {
-    fn opens_at(self) -> Option<Instant> {
-        match self {
-            Self::Opens(at) => Some(at),
-            Self::Shut | Self::Open => None,
-        }
-    }
 }
 
 impl PublishLink {
     pub(crate) fn new(
-        dialer: Arc<Dialer>,
+        line: Line,
         queue: Arc<Queue>,
+        links: Arc<SubscribeLinks>,
         interest: Arc<Interest>,
         keys: Keys,
-        metrics: LinkMetrics,
-        stop: watch::Receiver<bool>,
+        format: Format,
+        probe: Probe,
     ) -> Self {
-        let round_trip_seconds =
-            metrics.round_trip_seconds.get_or_create_owned(&LinkLabel::PUBLISH);
+        let gate = Gate::new(&line.health, links);
+        let in_flight = InFlight::new(Arc::clone(&queue), interest, line.metrics.clone());
+        let restorer = Restorer::new(keys.clone(), line.metrics.clone());
         Self {
-            dialer,
+            line,
             queue,
-            interest,
-            writer: Writer::new(keys),
-            metrics,
-            round_trip_seconds,
-            stop,
+            writer: Writer::new(keys, format),
+            probe,
+            probe_due: Instant::now(),
+            gate,
+            in_flight,
+            restorer,
             batch: Vec::new(),
-            together: Vec::new(),
-            gate: Gate::Shut,
         }
     }
 
-    /// Publishes over `connection` and its successors until told to stop.
-    pub(crate) async fn run(mut self, mut connection: Connection) {
-        let mut settle = Duration::ZERO;
+    /// Publishes over one connection after the other until told to stop.
+    pub(crate) async fn run(mut self) {
+        let mut stop = self.line.stop.clone();
+        let queue = Arc::clone(&self.queue);
+        let mut connection = tokio::select! {
+            () = stopped(&mut stop) => return,
+            never = expire(&queue, &mut self.in_flight) => match never {},
+            connection = self.line.connect() => connection,
+        };
+        self.meet(&connection);
         loop {
-            let attended = self.attend(connection, settle).await;
-            self.set_gate(Gate::Shut);
-            let Err(lost) = attended else { return };
-            let address = self.dialer.to_string();
-            tracing::warn!(address, link = "publish", "redis {lost}");
-            connection = tokio::select! {
-                () = stopped(&mut self.stop) => return,
-                never = self.queue.expire() => match never {},
-                connection = self.dialer.redial(&lost) => connection,
+            let Err(lost) = self.attend(&mut connection).await else { return };
+            let old = connection.server;
+            queue.enter(Phase::Held);
+            let next = self.line.next(connection, &lost);
+            let next = tokio::select! {
+                () = stopped(&mut stop) => return,
+                never = expire(&queue, &mut self.in_flight) => match never {},
+                next = next => next,
             };
-            self.metrics.reconnects.get_or_create(&LinkLabel::PUBLISH).inc();
-            tracing::info!(address, link = "publish", "redis is back");
-            settle = SETTLE;
+            connection = match next {
+                Next::Same(connection) => connection,
+                Next::New(connection) => match self.succeed(connection, old).await {
+                    Ok(connection) => connection,
+                    // It will be seen to be lost, like any other.
+                    Err(connection) => connection,
+                },
+            };
         }
+    }
+
+    /// Takes a new connection in the place of an old one.
+    async fn succeed(
+        &mut self,
+        mut connection: Connection,
+        old: Server,
+    ) -> Result<Connection, Connection> {
+        match fence(&mut connection, old).await {
+            Ok(Fenced::Yes) => self.in_flight.put_back_all(),
+            Ok(Fenced::No) => self.in_flight.give_up_all(),
+            Err(_) => {
+                self.in_flight.give_up_all();
+                return Err(connection);
+            }
+        }
+        self.meet(&connection);
+        Ok(connection)
+    }
+
+    fn meet(&mut self, connection: &Connection) {
+        self.writer.meet(connection.server.reign);
+        self.gate.meet();
+        self.probe.meet(connection.server.reign);
+        self.probe_due = Instant::now();
+        self.restorer.meet(connection.server.reign, &self.in_flight.tail, self.probe_due);
     }
 
     /// Returns when told to stop and done, or with why the connection was lost.
-    async fn attend(
-        &mut self,
-        mut connection: Connection,
-        settle: Duration,
-    ) -> Result<(), LinkError> {
-        self.writer.meet(connection.server);
-        let (queue, interest) = (Arc::clone(&self.queue), Arc::clone(&self.interest));
-        let mut in_flight = InFlight::new(queue, interest, self.metrics.clone());
-        let mut subscribed = self.metrics.health.watch_subscribed();
-        let mut stop = self.stop.clone();
+    async fn attend(&mut self, connection: &mut Connection) -> Result<(), LinkError> {
+        let (server, place) = (connection.server, connection.endpoint.clone());
+        let mut stop = self.line.stop.clone();
         let mut ends_at = None;
-        // Read on a line of its own: what follows must not happen under the lock of the watch.
-        let is_subscribed = *subscribed.borrow_and_update();
-        self.note_subscribed(is_subscribed, settle);
         loop {
-            if in_flight.put_back() {
-                self.writer.meet(connection.server);
+            if self.in_flight.put_back_unknown() {
+                self.writer.meet(connection.server.reign);
             }
-            let takes = self.gate == Gate::Open && in_flight.has_room();
-            if takes {
-                self.send_batch(&mut connection, &mut in_flight);
+            self.queue.hand_over(|partition| self.in_flight.has(partition));
+            if self.gate.look() | self.in_flight.elsewhere.look() {
+                self.queue.release();
             }
-            if ends_at.is_some() && self.queue.is_empty() && in_flight.is_empty() {
+            self.send(connection);
+            self.queue.enter(if self.is_open() { Phase::Flowing } else { Phase::Held });
+            if ends_at.is_some() && self.queue.is_empty() && self.in_flight.is_empty() {
                 return Ok(());
             }
-            let takes = self.gate == Gate::Open && in_flight.has_room();
+            let takes = self.is_open() && self.in_flight.has_room();
             tokio::select! {
                 () = stopped(&mut stop), if ends_at.is_none() => {
                     ends_at = Some(Instant::now() + LAST_WAIT);
                 }
                 () = reach(ends_at) => return Ok(()),
-                _ = subscribed.changed() => {
-                    let is_subscribed = *subscribed.borrow_and_update();
-                    self.note_subscribed(is_subscribed, SETTLE);
-                }
-                () = reach(self.gate.opens_at()) => self.set_gate(Gate::Open),
+                () = self.gate.changed() => {}
+                () = reach(self.in_flight.elsewhere.next()) => {}
+                () = self.queue.left() => {}
+                () = sleep_until(self.probe_due) => {}
+                () = reach(self.restorer.due_at()), if self.gate.is_proved() => {}
+                () = self.line.health.listening() => self.probe_due = Instant::now(),
                 () = self.queue.filled(), if takes => {}
                 never = self.queue.expire(), if !takes => match never {},
+                elsewhere = self.line.elsewhere(server, place.as_ref()) => return Err(elsewhere),
                 progress = connection.progress(Ear::Open) => {
                     progress?;
-                    self.receive(&mut connection, &mut in_flight)?;
+                    self.receive(connection)?;
                 }
             }
         }
     }
 
-    fn note_subscribed(&mut self, is_subscribed: bool, settle: Duration) {
-        self.set_gate(match is_subscribed {
-            false => Gate::Shut,
-            true if settle.is_zero() => Gate::Open,
-            true => Gate::Opens(Instant::now() + settle),
-        });
+    /// Whether publishes may be sent.
+    fn is_open(&self) -> bool {
+        self.gate.is_proved() && self.restorer.is_over()
     }
 
-    fn set_gate(&mut self, gate: Gate) {
-        self.gate = gate;
-        let is_open = gate == Gate::Open;
-        self.queue.enter(if is_open { Phase::Flowing } else { Phase::Held });
-        self.metrics.health.set_publishing(is_open);
+    /// Writes a probe if one is due, and what may be published.
+    fn send(&mut self, connection: &mut Connection) {
+        let now = Instant::now();
+        if now >= self.probe_due {
+            self.probe_due = now + PROBE_INTERVAL;
+            self.in_flight.expire(now);
+            self.queue.refuse_expired();
+            if self.is_open() {
+                self.in_flight.tail.expire(now);
+            }
+            self.send_probe(connection);
+        }
+        if self.gate.is_proved() {
+            self.restore(connection, now);
+        }
+        if self.is_open() && self.in_flight.has_room() {
+            let (gate, elsewhere) = (&self.gate, &self.in_flight.elsewhere);
+            let admits = |publish: &Publish| {
+                gate.admits(publish) && elsewhere.admits(publish.publication.channel())
+            };
+            self.queue.take(&mut self.batch, BATCH_PUBLISHES, BATCH_BYTES, admits);
+            self.send_batch(connection);
+        }
     }
 
-    /// Takes what waits and writes it as one batch.
-    fn send_batch(&mut self, connection: &mut Connection, in_flight: &mut InFlight) {
-        self.queue.take(&mut self.batch, BATCH_PUBLISHES, BATCH_BYTES);
-        let mut batch = self.batch.drain(..).peekable();
-        while let Some(waiting) = batch.next() {
-            if waiting.sent.is_some() {
-                self.metrics.publishes_repeated.inc();
-            }
-            let together = &mut self.together;
-            together.push(waiting);
-            while together.len() < TOGETHER
-                && let Some(next) = batch.next_if(|next| go_together(&together[0], next))
-            {
-                together.push(next);
-            }
+    fn send_probe(&mut self, connection: &mut Connection) {
+        if self.probe.is_of_use() {
+            let number = self.line.health.send_probe();
+            self.probe.write(&mut connection.out, number);
             connection.expect(1);
-            if self.writer.write(&mut connection.out, together) {
-                in_flight.push(Sent::Repeatable(mem::take(together)));
-            } else {
-                together.drain(..).for_each(|it| in_flight.push(Sent::Once(it.reply)));
-            }
+            self.in_flight.push(Sent::Own(Own::Probe(number)));
         }
-        in_flight.end_batch();
     }
 
-    fn receive(
-        &self,
-        connection: &mut Connection,
-        in_flight: &mut InFlight,
-    ) -> Result<(), LinkError> {
+    /// Writes what this server may lack of what was acknowledged.
+    fn restore(&mut self, connection: &mut Connection, now: Instant) {
+        let Self { restorer, in_flight, .. } = self;
+        while let Some(lot) = restorer.write_next(&mut connection.out, &in_flight.tail, now) {
+            connection.expect(1);
+            in_flight.push(Sent::Own(Own::Restore(lot)));
+        }
+    }
+
+    /// Writes a batch.
+    fn send_batch(&mut self, connection: &mut Connection) {
+        let Self { batch, writer, in_flight, .. } = self;
+        writer.arrange(batch);
+        let mut rest = batch.drain(..);
+        while let Some(first) = rest.as_slice().first() {
+            // One that was sent before goes alone, not even together with itself.
+            let most = rest.as_slice().iter().take(TOGETHER);
+            let count = most.take_while(|next| writer.go_together(first, next)).count();
+            let together: Vec<_> = rest.by_ref().take(count.max(1)).collect();
+            let repeated = together.iter().filter(|waiting| waiting.sent.is_some()).count();
+            self.line.metrics.publishes_repeated.inc_by(repeated as u64);
+            let (sent, commands) = writer.write(&mut connection.out, together);
+            connection.expect(commands);
+            in_flight.push(sent);
+        }
+        drop(rest);
+        self.in_flight.end_batch();
+    }
+
+    fn receive(&mut self, connection: &mut Connection) -> Result<(), LinkError> {
         while let Some(frame) = connection.next_frame()? {
-            match frame {
-                Frame::Reply(answer) => in_flight.receive(answer)?,
-                Frame::Push(_) | Frame::Message { .. } => {}
+            let Frame::Reply(answer) = frame else { continue };
+            let Some(answered) = self.in_flight.receive(answer)? else { continue };
+            match answered.own {
+                Own::Probe(number) => self.receive_probe(number, &answered.answer)?,
+                Own::Restore(lot) => self.restorer.receive(lot, &answered.answer),
             }
         }
-        self.round_trip_seconds.set(connection.round_trip().as_secs_f64());
+        if self.in_flight.take_elsewhere() {
+            self.line.doubt();
+        }
+        self.in_flight.leave()?;
+        self.line.note_round_trip(connection);
+        Ok(())
+    }
+
+    fn receive_probe(&mut self, number: u64, answer: &Value) -> Result<(), LinkError> {
+        let refusal = match self.probe.judge(answer)? {
+            Verdict::Elsewhere => {
+                self.line.doubt();
+                self.probe_due = Instant::now() + ELSEWHERE_PAUSE;
+                self.gate.links().follow_probe();
+                return Ok(());
+            }
+            Verdict::Refused(why) => Some(why),
+            Verdict::Passed => None,
+        };
+        self.gate.prove();
+        self.line.health.note_answered(number, refusal.as_deref());
         Ok(())
     }
 }
@@ -219,16 +299,24 @@ impl PublishLink {
 /// However the task ends, nobody waits for an answer that never comes.
 impl Drop for PublishLink {
     fn drop(&mut self) {
-        self.metrics.health.set_publishing(false);
+        self.in_flight.put_back_all();
         self.queue.enter(Phase::Closed);
+        self.line.health.close();
     }
 }
 
-/// Waits for a moment; for ever if there is none.
-async fn reach(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => sleep_until(moment).await,
-        None => pending().await,
+/// Answers whatever has waited too long, sent or not, and hands over what leaves. Cancel-safe.
+async fn expire(queue: &Queue, in_flight: &mut InFlight) -> std::convert::Infallible {
+    tokio::select! {
+        never = queue.expire() => never,
+        never = async {
+            loop {
+                queue.hand_over(|partition| in_flight.has(partition));
+                if timeout(PROBE_INTERVAL, queue.left()).await.is_err() {
+                    in_flight.expire(Instant::now());
+                }
+            }
+        } => never,
     }
 }
 
@@ -237,8 +325,5 @@ const BATCH_PUBLISHES: usize = 512;
 const BATCH_BYTES: usize = 256 * 1024;
 /// Most publishes of one call: others wait for the server as long as a call takes.
 const TOGETHER: usize = 32;
-/// How long a link that was lost holds publishes back after its return. Others lost Redis too and
-/// dial at most every quarter of a second; what they are not subscribed to in time they never get.
-const SETTLE: Duration = Duration::from_millis(300);
 /// How long a stop waits for what is under way.
 const LAST_WAIT: Duration = Duration::from_secs(1);

@@ -1,5 +1,6 @@
 //! The queue waits within its bounds and refuses beyond them.
 
+use bytes::Bytes;
 use dunlin_core::{
     channel::ChannelName,
     error::PublishOutcome,
@@ -8,6 +9,7 @@ use dunlin_core::{
 use tokio::{sync::oneshot, time::advance};
 
 use super::*;
+use crate::partition::Partition;
 
 type Outcome = oneshot::Receiver<PublishOutcome>;
 
@@ -43,8 +45,8 @@ async fn what_exceeds_a_bound_is_refused_at_once_and_the_rest_keeps_its_order() 
     let (a, b, c) = (push(&queue, "a"), push(&queue, "b"), push(&queue, "c"));
     assert!(refused(push(&queue, "d")));
     let mut batch = Vec::new();
-    queue.take(&mut batch, 2, 1000);
-    queue.take(&mut batch, 10, 1000);
+    queue.take(&mut batch, 2, 1000, |_| true);
+    queue.take(&mut batch, 10, 1000, |_| true);
     let texts: Vec<_> = batch.iter().map(|w| w.publish.publication.data()).collect();
     assert_eq!(texts, [b"a", b"b", b"c"]);
     assert!(![a, b, c].into_iter().any(refused));
@@ -84,7 +86,7 @@ async fn a_flowing_queue_makes_publishers_wait_before_it_is_full() {
     });
     tokio::task::yield_now().await;
     assert!(!waiting.is_finished());
-    queue.take(&mut Vec::new(), 1, 1000);
+    queue.take(&mut Vec::new(), 1, 1000, |_| true);
     waiting.await.unwrap();
     drop(outcomes);
 }
@@ -118,7 +120,7 @@ async fn what_flows_is_never_refused_and_is_kept_when_it_is_held() {
     queue.enter(Phase::Held);
     assert!(refused(push(&queue, "x")), "held, and beyond the bounds");
     let mut batch = Vec::new();
-    queue.take(&mut batch, 150, usize::MAX);
+    queue.take(&mut batch, 150, usize::MAX, |_| true);
     assert_eq!(batch.len(), 150);
     let mut still_waiting = flowing.into_iter().skip(150);
     assert!(!still_waiting.by_ref().take(10).any(refused));
@@ -139,8 +141,10 @@ async fn closing_refuses_what_waits_and_all_that_comes() {
 /// As the link returns what it sent: with an id if it may have happened.
 fn send_and_return(queue: &Queue, count: usize, id: Option<MessageId>) {
     let mut batch = Vec::new();
-    queue.take(&mut batch, count, usize::MAX);
-    queue.put_back(batch.into_iter().map(|waiting| Waiting { sent: id, ..waiting }));
+    queue.take(&mut batch, count, usize::MAX, |_| true);
+    let may_have_happened = id.is_some();
+    let sent = |waiting| Waiting { sent: id, may_have_happened, ..waiting };
+    queue.put_back(batch.into_iter().map(sent));
 }
 
 #[tokio::test]
@@ -150,30 +154,60 @@ async fn what_returns_goes_first_and_in_its_order() {
     send_and_return(&queue, 2, Some(1));
     let _outcome = push(&queue, "e");
     let mut batch = Vec::new();
-    queue.take(&mut batch, 3, usize::MAX);
+    queue.take(&mut batch, 3, usize::MAX, |_| true);
     assert!(batch.iter().map(|w| w.sent).eq([Some(1), Some(1), None]));
     queue.put_back(batch.into_iter());
     let mut batch = Vec::new();
-    queue.take(&mut batch, 10, usize::MAX);
+    queue.take(&mut batch, 10, usize::MAX, |_| true);
     let texts: Vec<_> = batch.iter().map(|w| w.publish.publication.data()).collect();
     assert_eq!(texts, [b"a", b"b", b"c", b"d", b"e"]);
     assert!(queue.is_empty() && queue.state.lock().bytes == 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_returns_waits_once_more_and_is_unknown_then() {
+async fn what_returns_is_unknown_when_its_time_is_over() {
     let queue = queue(10, 1000);
     let (unknown, refused_later) = (push(&queue, "unknown"), push(&queue, "refused"));
     advance(Duration::from_secs(4)).await;
     send_and_return(&queue, 1, Some(1));
-    advance(Duration::from_secs(4)).await;
-    queue.refuse_expired();
-    assert!(refused(refused_later), "it has waited too long, whatever goes before it");
-    send_and_return(&queue, 1, Some(1));
     advance(Duration::from_secs(1)).await;
     queue.refuse_expired();
-    assert_eq!(unknown.await, Ok(Err(PublishError::Unknown)), "it waits anew only once");
+    assert!(refused(refused_later));
+    assert_eq!(unknown.await, Ok(Err(PublishError::Unknown)), "its publisher waits as long");
     assert_eq!(queue.metrics.publishes_unknown.get(), 1);
+}
+
+fn taken(queue: &Queue, admits: impl Fn(&Publish) -> bool) -> Vec<Bytes> {
+    let mut batch = Vec::new();
+    queue.take(&mut batch, 10, usize::MAX, admits);
+    let data = |waiting: &Waiting| waiting.publish.publication.data().to_vec().into();
+    batch.iter().map(data).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_not_pass_is_held_with_all_that_follows_it_in_its_channel() {
+    let queue = queue(10, 1000);
+    let to = |channel: &str, data: &'static str| {
+        let ((publish, reply), outcome) = publish(data);
+        let data = Bytes::copy_from_slice(publish.publication.data());
+        let channel = ChannelName::new(channel).unwrap();
+        queue.push([(Publication::new(channel, Kind::Text, data).into(), reply)]);
+        outcome
+    };
+    let outcomes = [to("a", "1"), to("b", "2"), to("a", "3"), to("b", "4")];
+    let is_not = |data: &'static str| move |it: &Publish| it.publication.data() != data.as_bytes();
+    assert_eq!(taken(&queue, is_not("1")), ["2", "4"], "another channel waits for nobody");
+    assert_eq!(taken(&queue, |_| true), [""; 0], "held until it is released");
+    queue.release();
+    assert_eq!(taken(&queue, |_| true), ["1", "3"]);
+    assert!(queue.is_empty() && queue.state.lock().bytes == 0);
+    drop(outcomes);
+
+    let held = to("a", "5");
+    assert_eq!(taken(&queue, |_| false), [""; 0]);
+    advance(Duration::from_secs(5)).await;
+    queue.refuse_expired();
+    assert!(refused(held), "it grows old as any");
 }
 
 #[tokio::test]
@@ -184,4 +218,66 @@ async fn closing_leaves_unknown_what_may_have_happened() {
     queue.enter(Phase::Closed);
     assert_eq!(sent.await, Ok(Err(PublishError::Unknown)));
     assert!(refused(unknown_to_server) && queue.is_empty());
+}
+
+/// A publish to a channel with its own name as data.
+fn push_to(queue: &Queue, channel: &'static str) -> Outcome {
+    let (reply, outcome) = oneshot::channel();
+    let name = ChannelName::new(channel).unwrap();
+    let publication = Publication::new(name, Kind::Text, channel.into());
+    queue.push([(publication.into(), ReplyTo::Caller(reply))]);
+    outcome
+}
+
+fn take(queue: &Queue) -> Vec<String> {
+    let mut batch = Vec::new();
+    queue.take(&mut batch, 100, 1000, |_| true);
+    let text = |it: &Waiting| String::from_utf8(it.publish.publication.data().to_vec()).unwrap();
+    batch.iter().map(text).collect()
+}
+
+#[tokio::test]
+async fn a_partition_that_moves_keeps_its_order_and_the_others_go_on() {
+    let partition = Partition::of(&ChannelName::new("moves").unwrap());
+    let (old, new) = (queue(100, 1000), queue(100, 1000));
+    let mut outcomes = vec![push_to(&old, "moves"), push_to(&old, "stays")];
+    assert!(old.leave(partition, &new));
+    assert!(!old.leave(partition, &new) && !new.leave(partition, &old), "one way at a time");
+    let (publish, outcome) = publish("later");
+    new.push([publish]);
+    outcomes.push(outcome);
+    outcomes.push(push_to(&new, "moves"));
+    assert_eq!(take(&old), ["stays"]);
+    assert_eq!(take(&new), ["later"]);
+    old.hand_over(|unanswered| unanswered == partition);
+    assert_eq!(take(&new), [""; 0], "something of it has no answer yet");
+    old.hand_over(|_| false);
+    new.filled().await;
+    outcomes.push(push_to(&new, "moves"));
+    assert_eq!(take(&new), ["moves"; 3]);
+    assert!(old.is_empty() && new.is_empty());
+    assert!(new.leave(partition, &old), "it may go on");
+}
+
+#[tokio::test]
+async fn what_arrives_where_nothing_is_taken_any_more_is_refused() {
+    let partition = Partition::of(&ChannelName::new("moves").unwrap());
+    let (old, new) = (queue(100, 1000), queue(100, 1000));
+    let outcome = push_to(&old, "moves");
+    assert!(old.leave(partition, &new));
+    new.enter(Phase::Closed);
+    old.hand_over(|_| false);
+    assert!(refused(outcome));
+}
+
+#[tokio::test]
+async fn what_comes_back_goes_before_what_is_held() {
+    let queue = queue(100, 1000);
+    let _first = push(&queue, "first");
+    let mut sent = Vec::new();
+    queue.take(&mut sent, 1, 1000, |_| true);
+    let _second = push(&queue, "second");
+    queue.take(&mut Vec::new(), 1, 1000, |_| false);
+    queue.put_back(sent.into_iter());
+    assert_eq!(take(&queue), ["first", "second"]);
 }

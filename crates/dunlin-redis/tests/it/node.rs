@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use dunlin_core::{
-    broker::{Broker, BrokerStatus, ReplyTo, conformance},
+    broker::{Broker, ReplyTo, Room, conformance},
     channel::ChannelName,
     error::PublishOutcome,
     ids::ShardId,
@@ -22,6 +22,18 @@ use tokio::{sync::oneshot, time::timeout};
 use crate::server::{RedisServer, wait_until};
 
 pub(crate) type Outcome = oneshot::Receiver<PublishOutcome>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    Ready,
+    Lost,
+}
+
+impl Status {
+    pub(crate) fn of(broker: &RedisBroker) -> Self {
+        if broker.outages(None).is_empty() { Self::Ready } else { Self::Lost }
+    }
+}
 
 pub(crate) struct Node {
     pub(crate) inbox: Arc<Inbox>,
@@ -62,10 +74,20 @@ impl Node {
     }
 
     pub(crate) fn publish(&self, channel: &str, kind: Kind, data: &[u8]) -> Outcome {
+        self.publish_and_room(channel, kind, data).0
+    }
+
+    /// The same, and what a publisher has to wait for before the next.
+    pub(crate) fn publish_and_room(
+        &self,
+        channel: &str,
+        kind: Kind,
+        data: &[u8],
+    ) -> (Outcome, Option<Room>) {
         let (reply, outcome) = oneshot::channel();
         let publication = Publication::new(name(channel), kind, Bytes::copy_from_slice(data));
-        self.broker.publish(&mut vec![(publication.into(), ReplyTo::Caller(reply))]);
-        outcome
+        let publish = (publication.into(), ReplyTo::Caller(reply));
+        (outcome, self.broker.publish(&mut vec![publish]))
     }
 
     /// Publishes text that must be accepted.
@@ -105,10 +127,15 @@ impl Node {
         publications.collect()
     }
 
-    pub(crate) fn wait_for(&self, status: BrokerStatus) {
+    /// Waits until the broker is ready, or is not.
+    pub(crate) fn wait_for(&self, status: Status) {
         tokio::task::block_in_place(|| {
-            wait_until("the status changes", || self.broker.status() == status);
+            wait_until("the status changes", || self.status() == status);
         });
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        Status::of(&self.broker)
     }
 }
 

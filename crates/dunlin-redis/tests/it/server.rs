@@ -1,6 +1,7 @@
 //! A Redis server of a test's own, on a Unix socket in a temporary directory.
 
 use std::{
+    env,
     net::TcpListener,
     os::unix::net::UnixStream,
     path::PathBuf,
@@ -47,7 +48,12 @@ impl RedisServer {
     }
 
     pub(crate) fn run(&mut self) {
-        let mut command = Command::new("redis-server");
+        assert!(self.try_run(), "the server ended instead of listening");
+    }
+
+    /// Whether the server takes its arguments.
+    pub(crate) fn try_run(&mut self) -> bool {
+        let mut command = program();
         command
             .args(["--save", "", "--appendonly", "no", "--daemonize", "no", "--port", "0"])
             .args(["--enable-debug-command", "yes"])
@@ -55,18 +61,16 @@ impl RedisServer {
             .arg(self.directory.path())
             .arg("--unixsocket")
             .arg(self.socket())
-            .args(&self.arguments)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let child = command.spawn().unwrap_or_else(|error| {
-            panic!(
-                "these tests need `redis-server` 7.0 or later in PATH \
-                 (apt-get install redis-server): {error}"
-            )
+            .args(&self.arguments);
+        let mut child = spawn(command);
+        let mut ended = false;
+        wait_until("the server listens", || {
+            ended = child.try_wait().unwrap().is_some();
+            // It accepts once it is ready; a file left by one that crashed refuses.
+            ended || UnixStream::connect(self.socket()).is_ok()
         });
-        self.child = Some(child);
-        // It accepts once it is ready; a file left by one that crashed refuses.
-        wait_until("redis-server listens", || UnixStream::connect(self.socket()).is_ok());
+        self.child = (!ended).then_some(child);
+        !ended
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -118,11 +122,26 @@ impl Drop for RedisServer {
     }
 }
 
+/// The server to test with: what `REDIS_SERVER` names, else the one that is installed.
+pub(crate) fn program() -> Command {
+    Command::new(env::var_os("REDIS_SERVER").unwrap_or("redis-server".into()))
+}
+
+pub(crate) fn spawn(mut command: Command) -> Child {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().unwrap_or_else(|error| {
+        panic!(
+            "these tests need `redis-server` 7.0 or later in PATH (apt-get install redis-server), \
+             or one that REDIS_SERVER names: {error}"
+        )
+    })
+}
+
 /// Polls a real process until it has come so far.
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
-        assert!(start.elapsed() < Duration::from_secs(15), "waited too long until {what}");
+        assert!(start.elapsed() < Duration::from_secs(30), "waited too long until {what}");
         // Polls up to a deadline: a process tells nobody when it is there or gone.
         sleep(Duration::from_millis(5));
     }

@@ -7,25 +7,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dunlin_core::broker::BrokerStatus;
-use dunlin_redis::{
-    broker::Settings,
-    url::{Endpoint, RedisUrl, Security},
-};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use dunlin_redis::broker::Settings;
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::UnixListener,
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    net::{UnixListener, UnixStream},
     time::sleep,
 };
 
 use crate::{
-    node::Node,
+    node::{Node, Status},
     server::{RedisServer, free_port},
 };
 
-async fn refusal(settings: Settings) -> String {
+pub(crate) async fn refusal(settings: Settings) -> String {
     match Node::start_with(settings, 1000).await {
         Ok(_) => panic!("it started"),
         Err(error) => {
@@ -40,7 +35,7 @@ fn with_access(server: &RedisServer, credentials: &str) -> Settings {
     Settings::new(url.parse().unwrap())
 }
 
-async fn talks(node: &Node) {
+pub(crate) async fn talks(node: &Node) {
     node.join("chat").await;
     node.say("chat", "hi").await;
     assert_eq!(node.receive_texts(1).await, ["hi"]);
@@ -70,6 +65,7 @@ async fn names_and_passwords() {
         "on",
         ">pass",
         "&dunlin:*",
+        "~dunlin2:*",
         "+@all",
     ]);
     for (credentials, complaint) in [
@@ -129,12 +125,6 @@ async fn answer_with(answer: &'static str) -> String {
 
 #[tokio::test]
 async fn servers_that_will_not_do() {
-    let old = "%3\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$6\r\n6.2.14\r\n\
-        $5\r\nproto\r\n:3\r\n";
-    assert_eq!(
-        answer_with(old).await,
-        "is too old: its version is 6.2.14, and 7.0 is the oldest that will do"
-    );
     let ancient = "-ERR unknown command `HELLO`, with args beginning with: \
         `3`, `AUTH`, `ann`, `hunter2`, \r\n";
     assert!(answer_with(ancient).await.starts_with("is too old: "));
@@ -170,28 +160,24 @@ async fn waiting_for_a_server_that_comes_later() {
     assert!(start.elapsed() < Duration::from_secs(2));
 }
 
-/// Stands for a server that greets and is not ready: it answers one ping after the other with an
-/// error of `errors`, and from then on as a server would that is.
-async fn serve_when_ready(listener: UnixListener, errors: &[&str]) {
+/// Stands before a server while it is not ready: answers the ping of one connection after another
+/// with an error of `errors`, and from then on lets all through.
+async fn serve_when_ready(listener: UnixListener, errors: &[&str], server: PathBuf) {
     let mut errors = errors.iter();
-    let mut streams = Vec::new();
     loop {
         let (mut stream, _) = listener.accept().await.unwrap();
+        let Some(error) = errors.next() else {
+            let mut server = UnixStream::connect(&server).await.unwrap();
+            tokio::spawn(async move { copy_bidirectional(&mut stream, &mut server).await });
+            continue;
+        };
         let mut asked = [0; 1000];
         let _ = stream.read(&mut asked).await.unwrap();
         let hello = "%1\r\n$7\r\nversion\r\n$5\r\n7.2.0\r\n";
         stream.write_all(hello.as_bytes()).await.unwrap();
         let length = stream.read(&mut asked).await.unwrap();
         assert!(String::from_utf8_lossy(&asked[..length]).contains("PING"));
-        let error = errors.next();
-        let answer = error.map_or("$6\r\ndunlin\r\n".to_owned(), |error| format!("-{error}\r\n"));
-        stream.write_all(answer.as_bytes()).await.unwrap();
-        if error.is_none() {
-            let length = stream.read(&mut asked).await.unwrap();
-            assert!(String::from_utf8_lossy(&asked[..length]).contains("INFO"));
-            stream.write_all(b"$15\r\nrun_id:0123abcd\r\n").await.unwrap();
-            streams.push(stream);
-        }
+        stream.write_all(format!("-{error}\r\n").as_bytes()).await.unwrap();
     }
 }
 
@@ -201,13 +187,14 @@ async fn a_server_that_is_not_ready_is_waited_for() {
         "LOADING Redis is loading the dataset in memory",
         "BUSY Redis is busy running a script",
         "MASTERDOWN Link with MASTER is down",
+        "ERR max number of clients reached",
     ];
+    let real = RedisServer::start();
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("fake.sock");
-    let server = tokio::spawn({
-        let listener = UnixListener::bind(&path).unwrap();
-        async move { serve_when_ready(listener, &not_ready).await }
-    });
+    let serve =
+        |listener, server| async move { serve_when_ready(listener, &not_ready, server).await };
+    let server = tokio::spawn(serve(UnixListener::bind(&path).unwrap(), real.socket()));
     let url = format!("redis+unix://{}", path.display());
     let settings =
         Settings { start_wait: Duration::from_secs(10), ..Settings::new(url.parse().unwrap()) };
@@ -218,8 +205,7 @@ async fn a_server_that_is_not_ready_is_waited_for() {
 
     // Without patience the sentence says what it is.
     fs::remove_file(&path).unwrap();
-    let listener = UnixListener::bind(&path).unwrap();
-    let server = tokio::spawn(async move { serve_when_ready(listener, &not_ready).await });
+    let server = tokio::spawn(serve(UnixListener::bind(&path).unwrap(), real.socket()));
     let settings = Settings { start_wait: Duration::ZERO, ..settings };
     assert!(
         refusal(settings)
@@ -232,15 +218,17 @@ async fn a_server_that_is_not_ready_is_waited_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_comes_back_not_ready_is_asked_often() {
     let mut server = RedisServer::start();
+    let other = RedisServer::start();
     let node = Node::start(&server).await;
     tokio::task::block_in_place(|| server.crash());
-    node.wait_for(BrokerStatus::Lost);
+    node.wait_for(Status::Lost);
     fs::remove_file(server.socket()).unwrap();
     let listener = UnixListener::bind(server.socket()).unwrap();
     let errors = ["LOADING Redis is loading the dataset in memory"; 20];
-    let loading = tokio::spawn(async move { serve_when_ready(listener, &errors).await });
+    let real = other.socket();
+    let loading = tokio::spawn(async move { serve_when_ready(listener, &errors, real).await });
     let start = Instant::now();
-    node.wait_for(BrokerStatus::Ready);
+    node.wait_for(Status::Ready);
     // Three links ask seven times each, every eighth of a second on average.
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
     loading.abort();
@@ -250,99 +238,43 @@ fn settings_of_nobody() -> Settings {
     Settings::new(format!("redis://127.0.0.1:{}", free_port()).parse().unwrap())
 }
 
-/// A certificate authority and a key for `localhost` that it signed, as files in PEM.
-struct Certificates {
-    directory: TempDir,
-    authority_pem: Vec<u8>,
-}
-
-impl Certificates {
-    fn new() -> Self {
-        let directory = TempDir::new().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let authority_pem = params.self_signed(&key).unwrap().pem().into_bytes();
-        let issuer = Issuer::new(params, key);
-
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &issuer).unwrap();
-        fs::write(directory.path().join("key.pem"), key.serialize_pem()).unwrap();
-        fs::write(directory.path().join("certificate.pem"), certificate.pem()).unwrap();
-        Self { directory, authority_pem }
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-}
-
-#[tokio::test]
-async fn tls() {
-    let certificates = Certificates::new();
-    let port = free_port();
-    let server = RedisServer::start_with(&[
-        "--tls-port",
-        &port.to_string(),
-        "--tls-cert-file",
-        certificates.file("certificate.pem").to_str().unwrap(),
-        "--tls-key-file",
-        certificates.file("key.pem").to_str().unwrap(),
-        "--tls-auth-clients",
-        "no",
-    ]);
-    let url: RedisUrl = format!("rediss://localhost:{port}").parse().unwrap();
-    let settings = Settings {
-        authorities_pem: Some(certificates.authority_pem.clone()),
-        ..Settings::new(url.clone())
-    };
-    let node = Node::start_with(settings.clone(), 100_000).await.unwrap();
-    talks(&node).await;
-    // More than a socket takes at once, both ways.
-    let text = "x".repeat(1 << 20);
-    for _ in 0..8 {
-        drop(node.publish("chat", dunlin_core::publication::Kind::Text, text.as_bytes()));
-    }
-    assert!(node.receive_texts(8).await.iter().all(|received| received == text.as_bytes()));
-
-    let stranger = Certificates::new();
-    let settings = Settings { authorities_pem: Some(stranger.authority_pem), ..settings };
-    let refusal = refusal(settings.clone()).await;
-    assert!(refusal.contains("failed the tls handshake: "), "{refusal}");
-
-    let other_name = Endpoint::Tcp { host: "127.0.0.1".into(), port, security: Security::Tls };
-    let settings = Settings {
-        url: RedisUrl { endpoint: other_name, ..url },
-        authorities_pem: Some(certificates.authority_pem),
-        ..settings
-    };
-    let refusal = self::refusal(settings.clone()).await;
-    assert!(refusal.contains("failed the tls handshake: "), "{refusal}");
-
-    let settings = Settings { authorities_pem: Some(b"no certificate".to_vec()), ..settings };
-    let refusal = self::refusal(settings).await;
-    assert!(refusal.contains("certificate authorities"), "{refusal}");
-    drop(server);
-}
-
 /// Takes every log line of this thread.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
+    /// Takes all lines of the tasks of this thread until the guard is dropped.
+    fn of_this_thread() -> (Self, LogGuard) {
+        // While there is just one subscriber, whoever comes to a line first decides for good
+        // whether it is wanted, and the threads of other tests want none.
+        let second = tracing::Dispatch::new(tracing_subscriber::registry());
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        (log, LogGuard { _second: second, _default: tracing::subscriber::set_default(subscriber) })
+    }
+
     fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 
-    async fn wait_for(&self, words: &str) {
+    async fn wait_for(&self, mut is_there: impl FnMut(&str) -> bool) {
         let start = Instant::now();
-        while !self.text().contains(words) {
-            assert!(start.elapsed() < Duration::from_secs(15), "no {words:?}: {}", self.text());
+        while !is_there(&self.text()) {
+            assert!(start.elapsed() < Duration::from_secs(15), "not there: {}", self.text());
             // Polls up to a deadline: the links run beside this test.
             sleep(Duration::from_millis(5)).await;
         }
     }
+}
+
+struct LogGuard {
+    _second: tracing::Dispatch,
+    _default: tracing::subscriber::DefaultGuard,
 }
 
 impl std::io::Write for Log {
@@ -356,28 +288,65 @@ impl std::io::Write for Log {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_has_room_for_no_more_clients_is_waited_for() {
+    let server = RedisServer::start_with(&["--maxclients", "3"]);
+    let clients: Vec<_> = (0..3).map(|_| server.client().get_connection().unwrap()).collect();
+    let settings = Settings::new(server.url());
+    let refusal = refusal(settings.clone()).await;
+    assert!(refusal.contains("is not ready: ERR max number of clients"), "{refusal}");
+    let settings = Settings { start_wait: Duration::from_secs(15), ..settings };
+    let start = tokio::spawn(async { Node::start_with(settings, 1000).await });
+    // Long enough for some attempts that fail.
+    sleep(Duration::from_millis(300)).await;
+    assert!(!start.is_finished());
+    drop(clients);
+    talks(&start.await.unwrap().unwrap()).await;
+}
+
+#[tokio::test]
+async fn the_log_says_once_why_there_is_no_link() {
+    let (log, _guard) = Log::of_this_thread();
+    let mut server = RedisServer::start();
+    let _node = Node::start(&server).await;
+    server.crash();
+    // Three links that try again and again.
+    let reason = "cannot be reached: Connection refused";
+    log.wait_for(|text| text.matches(reason).count() >= 10).await;
+    let lines = log.text();
+    let told: Vec<_> =
+        lines.lines().filter(|line| line.contains(reason) && line.contains(" WARN ")).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+}
+
 #[tokio::test]
 async fn no_log_line_tells_a_password() {
-    // While there is just one subscriber, whoever comes to a line first decides for good whether it
-    // is wanted, and the threads of other tests want none.
-    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
-
+    let (log, _guard) = Log::of_this_thread();
     let mut server = RedisServer::start_with(&["--requirepass", "hunter2"]);
     let settings = with_access(&server, ":hunter2@");
     assert!(!format!("{settings:?}").contains("hunter2"));
     let _node = Node::start_with(settings, 1000).await.unwrap();
     server.crash();
-    log.wait_for("redis closed the connection").await;
+    log.wait_for(|text| text.contains("redis cannot be reached")).await;
     // It comes back with another password: the links are refused.
     server.set_arguments(&["--requirepass", "hunter3"]);
     server.run();
-    log.wait_for("does not accept the user name").await;
+    log.wait_for(|text| text.contains("does not accept the user name")).await;
     assert!(!log.text().contains("hunter"), "{}", log.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_is_refused_and_waited_for_until_it_is_promoted() {
+    let server = RedisServer::start();
+    let follow = |host: &str, port: &str| {
+        server.run_command::<()>(&[b"REPLICAOF", host.as_bytes(), port.as_bytes()]);
+    };
+    follow("127.0.0.1", &free_port().to_string());
+    let refusal = refusal(Settings::new(server.url())).await;
+    assert!(refusal.ends_with("is a replica: its primary is wanted"), "{refusal}");
+
+    let patient = Settings { start_wait: Duration::from_secs(10), ..Settings::new(server.url()) };
+    let starting = tokio::spawn(Node::start_with(patient, 1000));
+    follow("NO", "ONE");
+    talks(&starting.await.unwrap().unwrap()).await;
 }

@@ -88,7 +88,7 @@ impl Api {
         Ok(Answer::Broadcast { responses })
     }
 
-    /// Hands a publication to the broker as soon as that takes one more.
+    /// Hands a publication to the broker, and returns as soon as that takes one more.
     async fn send(
         &self,
         channel: &str,
@@ -99,11 +99,10 @@ impl Api {
         let publication = Publication::new(channel, post.kind, post.data.clone())
             .with_details(post.details.clone());
         let publish = Publish { publication, retention, terms: post.terms.clone() };
-        if let Some(room) = self.node.publish_room() {
+        let (reply, answered) = oneshot::channel();
+        if let Some(room) = self.node.publish(publish, ReplyTo::Caller(reply)) {
             room.await;
         }
-        let (reply, answered) = oneshot::channel();
-        self.node.publish(publish, ReplyTo::Caller(reply));
         Ok(answered)
     }
 }

@@ -8,7 +8,7 @@ use dunlin_core::{
     broker::History,
     error::ClientError,
     position::Position,
-    presence::PresenceStats,
+    presence::{Members, PresenceStats},
     publication::{ClientInfo, Kind, Publication},
 };
 use serde::{Serialize, Serializer, ser::SerializeMap};
@@ -25,9 +25,19 @@ pub(super) type Reply = Result<Answer, ClientError>;
 pub(super) enum Answer {
     Done {},
     Published(Published),
-    Broadcast { responses: Vec<Wrapped<Published>> },
-    Presence { presence: BTreeMap<String, Member> },
-    PresenceStats { num_clients: usize, num_users: usize },
+    Broadcast {
+        responses: Vec<Wrapped<Published>>,
+    },
+    Presence {
+        presence: BTreeMap<String, Member>,
+        /// There are more.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        truncated: bool,
+    },
+    PresenceStats {
+        num_clients: usize,
+        num_users: usize,
+    },
     History(Box<Past>),
     Surveyed(Surveyed),
 }
@@ -149,10 +159,10 @@ impl From<History> for Answer {
     }
 }
 
-impl From<Vec<ClientInfo>> for Answer {
-    fn from(members: Vec<ClientInfo>) -> Self {
-        let named = members.iter().map(|info| (info.client.to_string(), Member::from(info)));
-        Self::Presence { presence: named.collect() }
+impl From<Members> for Answer {
+    fn from(members: Members) -> Self {
+        let named = members.first.iter().map(|info| (info.client.to_string(), Member::from(info)));
+        Self::Presence { presence: named.collect(), truncated: members.is_truncated }
     }
 }
 

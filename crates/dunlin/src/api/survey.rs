@@ -1,4 +1,5 @@
-//! What all nodes together know. A node that does not answer in time is named in the result.
+//! What all nodes together know. A node that falls silent before it has answered is
+//! named in the result.
 
 use std::collections::BTreeMap;
 
@@ -22,6 +23,9 @@ pub(super) struct Surveyed {
     found: Found,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     missing: Vec<Missing>,
+    /// There is more.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    truncated: bool,
 }
 
 /// What the nodes that answered know.
@@ -31,6 +35,12 @@ enum Found {
     Nodes(Vec<NodeResult>),
     Channels(BTreeMap<String, ChannelResult>),
     Connections(BTreeMap<String, ConnectionResult>),
+}
+
+/// What was not found.
+struct Rest {
+    missing: Vec<Missing>,
+    truncated: bool,
 }
 
 /// A node that did not answer.
@@ -76,16 +86,16 @@ struct Nothing {}
 
 impl Api {
     pub(super) async fn info(&self) -> Reply {
-        let (parts, missing) = split(self.control.ask(Question::Node {}).await);
+        let (parts, rest) = split(self.control.ask(Question::Node {}).await);
         let mut nodes: Vec<_> = parts.filter_map(node).collect();
         nodes.sort_by(|one, other| (&one.name, &one.uid).cmp(&(&other.name, &other.uid)));
-        Ok(answer(Found::Nodes(nodes), missing))
+        Ok(answer(Found::Nodes(nodes), rest))
     }
 
     pub(super) async fn channels(&self, fields: fields::Channels) -> Reply {
         let pattern = fields.pattern.unwrap_or_default();
         let pattern = Glob::new(&pattern).map_err(|_| ClientError::BadRequest)?;
-        let (parts, missing) = split(self.control.ask(Question::Channels { pattern }).await);
+        let (parts, rest) = split(self.control.ask(Question::Channels { pattern }).await);
         let mut channels = BTreeMap::<String, ChannelResult>::new();
         for (_, part) in parts {
             let Part::Channels(counts) = part else { continue };
@@ -93,7 +103,7 @@ impl Api {
                 channels.entry(name.to_string()).or_default().num_clients += count;
             }
         }
-        Ok(answer(Found::Channels(channels), missing))
+        Ok(answer(Found::Channels(channels), rest))
     }
 
     pub(super) async fn connections(&self, fields: fields::Connections) -> Reply {
@@ -102,7 +112,7 @@ impl Api {
             return Err(ClientError::NotAvailable);
         }
         let user = fields.user.filter(|user| !user.is_empty()).map(Into::into);
-        let (parts, missing) = split(self.control.ask(Question::Connections { user }).await);
+        let (parts, rest) = split(self.control.ask(Question::Connections { user }).await);
         let mut connections = BTreeMap::new();
         for (_, part) in parts {
             let Part::Connections(reports) = part else { continue };
@@ -117,15 +127,16 @@ impl Api {
                 connections.insert(report.client.into(), connection);
             }
         }
-        Ok(answer(Found::Connections(connections), missing))
+        Ok(answer(Found::Connections(connections), rest))
     }
 }
 
-fn split(findings: Findings) -> (impl Iterator<Item = (NodeId, Part)>, Vec<Missing>) {
+fn split(findings: Findings) -> (impl Iterator<Item = (NodeId, Part)>, Rest) {
     let answers = findings.answers.into_iter();
     let parts = answers.flat_map(|(node, parts)| parts.into_iter().map(move |part| (node, part)));
     let missing = findings.missing.into_iter();
-    (parts, missing.map(|(node, name)| Missing { uid: node.to_string(), name }).collect())
+    let missing = missing.map(|(node, name)| Missing { uid: node.to_string(), name }).collect();
+    (parts, Rest { missing, truncated: findings.is_truncated })
 }
 
 fn node((node, part): (NodeId, Part)) -> Option<NodeResult> {
@@ -142,6 +153,6 @@ fn node((node, part): (NodeId, Part)) -> Option<NodeResult> {
     })
 }
 
-fn answer(found: Found, missing: Vec<Missing>) -> Answer {
-    Answer::Surveyed(Surveyed { found, missing })
+fn answer(found: Found, Rest { missing, truncated }: Rest) -> Answer {
+    Answer::Surveyed(Surveyed { found, missing, truncated })
 }

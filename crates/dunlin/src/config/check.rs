@@ -7,7 +7,7 @@ use dunlin_core::{
     namespace::{ChannelOptions, NamespaceName},
 };
 
-use super::{Config, keys};
+use super::{Config, keys, redis_url::RedisUrls};
 use crate::{app::SHARDS_MAX, jwks::Address, logging};
 
 /// Longest duration anybody can mean; beyond it deadlines would leave the clock's range.
@@ -34,6 +34,12 @@ fn names(config: &Config, require: &mut impl FnMut(bool, &str, &str)) {
         config.redis.channel_prefix.len() <= 200,
         "redis.channel_prefix",
         "expected at most 200 bytes",
+    );
+    require(
+        !config.redis.url.as_ref().is_some_and(RedisUrls::is_cluster)
+            || !config.redis.channel_prefix.contains(['{', '}']),
+        "redis.channel_prefix",
+        "expected no { and no }: in a cluster they tell which server has a channel",
     );
     require(
         ChannelName::plain(&config.plain.default_channel).is_ok(),

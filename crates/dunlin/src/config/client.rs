@@ -55,6 +55,11 @@ pub struct ClientConfig {
 }
 
 impl ClientConfig {
+    /// Whether any token can be good.
+    pub fn takes_tokens(&self) -> bool {
+        self.token.has_keys() || self.subscription_token().has_keys()
+    }
+
     /// Which subscription tokens are good: by keys of their own, or by those of connection tokens.
     pub fn subscription_token(&self) -> &TokenConfig {
         match self.subscription_token.enabled {
@@ -103,6 +108,14 @@ pub struct TokenConfig {
 }
 
 impl TokenConfig {
+    fn has_keys(&self) -> bool {
+        let public = [&self.rsa_public_key, &self.ecdsa_public_key, &self.ed25519_public_key];
+        self.insecure_skip_signature_verify
+            || self.jwks_public_endpoint.is_some()
+            || !self.hmac_secret_key.expose().is_empty()
+            || public.iter().any(|keys| !keys.is_empty())
+    }
+
     /// The keys that are written here; those of the key set have to be fetched.
     ///
     /// # Errors

@@ -12,8 +12,8 @@ pub use self::{
     client::{ClientConfig, PersonalChannelConfig, SubscriptionTokenConfig, TokenConfig},
     load::{Loaded, Setting, Sources, load},
     problem::{Place, Problem, Problems},
+    redis_url::RedisUrls,
     secret::Secrets,
-    units::RedisUrl,
 };
 
 mod load;
@@ -25,8 +25,10 @@ mod environment;
 mod file;
 mod keys;
 mod problem;
+mod redis_url;
 mod secret;
 mod suggest;
+
 mod units;
 
 /// The documented defaults: what `dunlin genconfig` prints and what [`load`] starts from.
@@ -93,10 +95,12 @@ impl NodeConfig {
 #[serde(deny_unknown_fields)]
 pub struct RedisConfig {
     /// Absent = the memory broker.
-    #[serde(with = "units::optional")]
-    pub url: Option<RedisUrl>,
+    #[serde(with = "redis_url::optional")]
+    pub url: Option<RedisUrls>,
     /// Put before every channel's name; may be empty.
     pub channel_prefix: String,
+    /// How publications of channels without history look.
+    pub messages: RedisMessages,
     /// Certificate authorities for `rediss://`; absent = the system's.
     #[serde(with = "units::optional")]
     pub ca_file: Option<PathBuf>,
@@ -112,6 +116,16 @@ pub struct RedisConfig {
     /// Most bytes waiting.
     #[serde(with = "units::size")]
     pub queue_bytes: usize,
+}
+
+/// How publications of channels without history look in Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RedisMessages {
+    /// So that they arrive exactly as they were published.
+    Enveloped,
+    /// So that any program reads them.
+    Raw,
 }
 
 impl RedisConfig {
@@ -208,6 +222,12 @@ pub struct LimitsConfig {
     /// Most bytes in a shard's inbox.
     #[serde(with = "units::size")]
     pub inbox_bytes: usize,
+    /// Most bytes that the node remembers for those who come back.
+    #[serde(with = "units::size")]
+    pub ring_bytes: usize,
+    /// Most bytes of histories, positions and idempotency keys that a node without Redis keeps.
+    #[serde(with = "units::size")]
+    pub history_bytes: usize,
     /// Control frames of one client per second.
     #[serde(with = "units::count")]
     pub control_rate: usize,

@@ -391,6 +391,38 @@ fn keys_are_checked_against_each_other() {
 }
 
 #[test]
+fn several_servers_are_a_list_or_a_text() {
+    let urls = |value: &str| {
+        let config = parse(&format!("redis.url = {value}"))?;
+        Ok::<_, Problems>(config.redis.url.map(|urls| urls.to_string()).unwrap_or_default())
+    };
+    let both = "redis://a:1,redis://b:2";
+    assert_eq!(urls(r#"["redis://a:1", "redis://b:2"]"#).unwrap(), both);
+    assert_eq!(urls(r#""redis://a:1, redis://b:2""#).unwrap(), both);
+    assert_eq!(urls("\"\"").unwrap(), "");
+    let Problems(problems) = urls(r#"["redis://a", "redis://a/1"]"#).unwrap_err();
+    assert!(problems[0].to_string().contains("stands twice"), "{problems:?}");
+    assert!(urls("[]").is_err());
+}
+
+#[test]
+fn a_cluster_stands_alone() {
+    let config = parse("redis.url = \"redis+cluster://a:1,b:2\"").unwrap();
+    assert!(config.redis.url.as_ref().unwrap().is_cluster());
+    for list in ["redis+cluster://a:1,redis://b:2", "redis://b:2,redis+cluster://a:1,c:3"] {
+        let error = parse(&format!("redis.url = {list:?}")).unwrap_err().to_string();
+        assert!(error.contains("redis.url: a redis cluster stands alone"), "{error}");
+    }
+    for prefix in ["{", "a}:"] {
+        let prefix = format!("redis.channel_prefix = {prefix:?}");
+        assert!(parse(&prefix).is_ok());
+        let error = parse(&format!("{prefix}\nredis.url = \"redis+cluster://a\"")).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("redis.channel_prefix: expected no { and no }"), "{error}");
+    }
+}
+
+#[test]
 fn no_password_is_ever_printed() {
     for (url, shown) in [
         ("redis://localhost:6379/1", "redis://localhost:6379/1"),
@@ -399,11 +431,17 @@ fn no_password_is_ever_printed() {
         ("rediss://ann:hunter2@h/0", "rediss://ann:[redacted]@h:6379"),
         ("redis://ann:p@hunter2@h", "redis://ann:[redacted]@h:6379"),
         ("redis+unix:///run/r.sock", "redis+unix:///run/r.sock"),
+        (
+            "redis+sentinel://:hunter2@a:1,b:2/main?sentinel_password=hunter2",
+            "redis+sentinel://:[redacted]@a:1,b:2/main",
+        ),
+        ("rediss+cluster://:hunter2@a:1,b", "rediss+cluster://:[redacted]@a:1,b:6379"),
+        ("redis://:hunter2@a,redis://b:1", "redis://:[redacted]@a:6379,redis://b:1"),
         ("redis+unix://:hunter2@/run/r.sock?db=2", "redis+unix://:[redacted]@/run/r.sock?db=2"),
     ] {
         let config = parse(&format!("redis.url = {url:?}")).unwrap();
         let printed = config.redis.url.as_ref().unwrap();
-        assert_eq!((printed.expose(), printed.to_string().as_str()), (url, shown));
+        assert_eq!((printed.expose().as_str(), printed.to_string().as_str()), (url, shown));
         let mut all = format!("{config:?}");
         write!(all, "{}", toml::to_string(&config).unwrap()).unwrap();
         assert!(!all.contains("hunter2"), "{all}");
@@ -416,6 +454,9 @@ fn no_password_is_ever_printed() {
         "redis://ann:a?hunter2@h",
         "redis://h/0?password=hunter2",
         "redis+unix:///run/r.sock?password=hunter2",
+        "redis://a,redis://:hunter2@a",
+        "redis://a,hunter2",
+        "redis+cluster://:hunter2@a/1",
     ] {
         let error = parse(&format!("redis.url = {wrong:?}")).unwrap_err().to_string();
         assert!(error.contains("redis.url: "), "{error}");

@@ -3,7 +3,6 @@
 
 use std::fmt;
 
-use dunlin_redis::url::Endpoint;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Durations: text that [`humantime`] reads, or a whole number of seconds.
@@ -199,64 +198,5 @@ pub(super) mod optional {
             Some(value) => value.serialize(to),
             None => to.serialize_str(""),
         }
-    }
-}
-
-/// Where Redis is and how to enter, checked. Everything that prints it leaves the password out.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RedisUrl {
-    text: String,
-    parsed: dunlin_redis::url::RedisUrl,
-}
-
-impl RedisUrl {
-    /// The URL as written, with its password: for another process that connects with it.
-    pub fn expose(&self) -> &str {
-        &self.text
-    }
-
-    /// Its parts, for the link.
-    pub fn parsed(&self) -> &dunlin_redis::url::RedisUrl {
-        &self.parsed
-    }
-}
-
-impl fmt::Display for RedisUrl {
-    /// The URL with `[redacted]` in place of the password.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The parsed form prints scheme and address alone: what else is shown is put in here.
-        let place = self.parsed.to_string();
-        let (scheme, place) = place.split_once("://").unwrap_or(("redis", &place));
-        write!(f, "{scheme}://")?;
-        if self.parsed.password.is_some() {
-            write!(f, "{}:[redacted]@", self.parsed.user.as_deref().unwrap_or_default())?;
-        }
-        write!(f, "{place}")?;
-        match (&self.parsed.endpoint, self.parsed.database) {
-            (_, 0) => Ok(()),
-            (Endpoint::Tcp { .. }, database) => write!(f, "/{database}"),
-            (Endpoint::Unix { .. }, database) => write!(f, "?db={database}"),
-        }
-    }
-}
-
-impl fmt::Debug for RedisUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RedisUrl({self})")
-    }
-}
-
-impl Serialize for RedisUrl {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for RedisUrl {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        // The error does not repeat the text: it may hold a password.
-        let parsed = text.parse().map_err(de::Error::custom)?;
-        Ok(Self { text, parsed })
     }
 }

@@ -1,17 +1,19 @@
 //! What this node answers when it is asked.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, mem, sync::Arc};
 
 use dunlin_core::{
     channel::ChannelName,
-    control::{NodeReport, Part, Question},
+    control::{ConnectionReport, NodeReport, Part, Question},
 };
 
 use super::{CHANNELS, Control};
 use crate::shard::Census;
 
-/// Entries of one part of an answer: a message of some ten KiB.
+/// Entries of one part of an answer, and bytes of their names: a message of some ten KiB, and far
+/// below what one may have.
 const ENTRIES_PER_PART: usize = 256;
+const BYTES_PER_PART: usize = 64 << 10;
 
 impl Control {
     /// This node's answer, in parts; one at least.
@@ -30,16 +32,22 @@ impl Control {
             Question::Node {} => vec![Part::Node(self.report(&all))],
             Question::Channels { .. } => {
                 let channels: Vec<_> = summed(all.channels).into_iter().collect();
-                parts(&channels, Part::Channels)
+                parts(channels, |(name, _)| name.as_str().len(), Part::Channels)
             }
-            Question::Connections { .. } => parts(&all.connections, Part::Connections),
+            Question::Connections { .. } => {
+                let bytes = |one: &ConnectionReport| {
+                    let channels = one.channels.iter().map(|name| name.as_str().len());
+                    one.client.len() + one.user.len() + channels.sum::<usize>()
+                };
+                parts(all.connections, bytes, Part::Connections)
+            }
         }
     }
 
     fn report(&self, all: &Census) -> NodeReport {
         NodeReport {
-            name: self.introduction.name.clone(),
-            version: self.introduction.version.clone(),
+            name: self.parts.node_name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
             clients: all.clients,
             users: all.users.len(),
             subscriptions: all.subscriptions,
@@ -58,9 +66,24 @@ fn summed(channels: Vec<(ChannelName, usize)>) -> HashMap<ChannelName, usize> {
     sums
 }
 
-fn parts<T: Clone>(entries: &[T], part: impl Fn(Vec<T>) -> Part) -> Vec<Part> {
-    if entries.is_empty() {
-        return vec![part(Vec::new())];
+/// One part at least.
+fn parts<T>(
+    entries: Vec<T>,
+    bytes: impl Fn(&T) -> usize,
+    part: impl Fn(Vec<T>) -> Part,
+) -> Vec<Part> {
+    let mut parts = Vec::new();
+    let (mut open, mut open_bytes) = (Vec::new(), 0);
+    for entry in entries {
+        let bytes = bytes(&entry);
+        if open.len() >= ENTRIES_PER_PART || open_bytes + bytes > BYTES_PER_PART && !open.is_empty()
+        {
+            parts.push(part(mem::take(&mut open)));
+            open_bytes = 0;
+        }
+        open_bytes += bytes;
+        open.push(entry);
     }
-    entries.chunks(ENTRIES_PER_PART).map(|chunk| part(chunk.to_vec())).collect()
+    parts.push(part(open));
+    parts
 }

@@ -3,23 +3,21 @@
 use std::{sync::Arc, time::Duration};
 
 use dunlin_core::{
-    broker::{HistoryQuery, ReplyTo},
+    broker::HistoryQuery,
     channel::ChannelName,
-    control::{
-        self, Answer, Body, Message, MessageId, ORDERS_KEPT, Order, Question, REVOCATIONS_KEPT,
-        Seen,
-    },
-    ids::ConnectionId,
+    control::{self, Body, Introduction, Message, ORDERS_KEPT, Order, REVOCATIONS_KEPT, Seen},
+    ids::{ConnectionId, NodeId},
     inbox::Notice,
     namespace::Retention,
     publication::Publication,
     stream::Turn,
 };
-use tokio::time::{Instant, interval, sleep};
+use dunlin_redis::keys::LAYOUT;
+use tokio::time::{Instant, interval_at, sleep};
 
 use super::{
     Control,
-    register::{Acquaintance, HEARTBEAT},
+    register::{HEARTBEAT, Moment, News, WrongClock},
 };
 use crate::clock::unix_ms;
 
@@ -31,12 +29,16 @@ impl Control {
     pub(super) async fn listen(self: Arc<Self>) {
         let mut seen = Seen::default();
         let mut turn = Vec::new();
-        let mut heartbeat = interval(HEARTBEAT);
+        // The first sign of life is given once the answers to it are heard.
+        let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
         let inbox = Arc::clone(&self.parts.inbox);
         loop {
             tokio::select! {
                 () = inbox.filled() => inbox.take(&mut turn),
-                _ = heartbeat.tick() => self.introduce_itself(),
+                _ = heartbeat.tick() => {
+                    self.introduce_itself();
+                    self.look_for_other_layouts();
+                }
             }
             for notice in turn.drain(..) {
                 match notice {
@@ -49,9 +51,8 @@ impl Control {
         }
     }
 
-    /// Subscribes to the nodes' own channels and learns what is revoked already; as often as it
-    /// takes. Returns once it hears everything.
-    pub(super) async fn settle(&self) {
+    /// Subscribes to the nodes' own channels; as often as it takes.
+    pub(super) async fn join_all(&self) {
         let (orders, revoked) = (control::orders(), control::revoked());
         let (nodes, answers) = (control::nodes(), control::answers_to(self.id));
         tokio::join!(
@@ -60,7 +61,6 @@ impl Control {
             self.join(&nodes, None),
             self.join(&answers, None),
         );
-        self.learn_revoked().await;
     }
 
     async fn join(&self, channel: &ChannelName, retention: Option<Retention>) {
@@ -79,29 +79,69 @@ impl Control {
         let is_own = message.id.node == self.id;
         match message.body {
             Body::Order(order) if *publication.channel() == control::revoked() => {
-                self.revoke(&order);
-                self.obey(order).await;
+                if self.revoke(&order) {
+                    self.obey(order).await;
+                }
             }
             Body::Order(order) => {
-                if seen.is_due(message.id, message.sent_at_ms, unix_ms()) {
+                if seen.is_new(message.id) {
                     self.obey(order).await;
-                } else {
-                    tracing::warn!(id = %message.id, "skipped an order that is late or repeated");
                 }
             }
             Body::Question(question) if !is_own => self.start_answer(message.id, question),
             Body::Answer(answer) => self.hand_over(message.id, answer),
+            Body::Received { to, count } => self.note_received(to, count),
             Body::Alive(introduction) if !is_own => {
-                let node = message.id.node;
-                let heard = self.register.lock().hear(node, introduction, Instant::now());
-                // It may have started just now, and not know this node either.
-                if heard == Acquaintance::New {
+                let news = self.hear(message.id.node, introduction, message.sent_at_ms);
+                if news.is_itself {
+                    // It may have started just now, and not know this node either.
                     self.introduce_itself();
+                }
+                if news.revoked.is_some_and(|count| count < self.revoked_count()) {
+                    self.start_restoring();
                 }
             }
             Body::Left {} => self.register.lock().leave(message.id.node),
             Body::Question(_) | Body::Alive(_) => {}
         }
+    }
+
+    /// Notes that a node lives, and tells the operator when clocks differ.
+    fn hear(&self, node: NodeId, introduction: Introduction, sent_at_ms: u64) -> News {
+        let heard = Moment { now: Instant::now(), clock_ms: unix_ms() };
+        let mut register = self.register.lock();
+        let news = register.hear(node, introduction, sent_at_ms, heard);
+        let wrong = register.wrong_clock();
+        let differs_s = wrong.as_ref().map_or(0.0, |clock| clock.ahead_ms as f64 / 1000.0);
+        self.parts.metrics.clock_difference_seconds.set(differs_s);
+        if let Some(WrongClock { node, .. }) = wrong
+            && register.is_time_to_tell(heard.now)
+        {
+            drop(register);
+            tracing::warn!(
+                ahead_s = differs_s,
+                "the clock of node {node} differs from this node's: tokens do not expire on time"
+            );
+        }
+        news
+    }
+
+    /// The nodes that keep elsewhere what nodes share; tells the operator of each once.
+    pub(crate) fn look_for_other_layouts(&self) -> Vec<String> {
+        let mut register = self.register.lock();
+        let nodes = register.of_other_layout(LAYOUT, Instant::now());
+        let is_news = register.is_news(&nodes);
+        drop(register);
+        let count = i64::try_from(nodes.len()).unwrap_or(i64::MAX);
+        self.parts.metrics.nodes_of_other_layout.set(count);
+        if is_news {
+            tracing::warn!(
+                ?nodes,
+                "nodes of another release keep histories, presence and revocations apart from \
+                this node's: end them (see Upgrading in docs/operations.md)"
+            );
+        }
+        nodes
     }
 
     /// Obeys, or has every shard obey.
@@ -117,10 +157,10 @@ impl Control {
 
     async fn turned(self: &Arc<Self>, channel: &ChannelName, turn: Turn, seen: &mut Seen) {
         if *channel == control::revoked() {
-            let control = Arc::clone(self);
-            tokio::spawn(async move { control.learn_revoked().await });
-        } else if turn == Turn::Lost {
+            self.start_restoring();
+        } else if matches!(turn, Turn::Lost) {
             tracing::warn!("the broker may have lost orders of the application");
+            self.parts.node.forget_all();
             self.catch_up(channel, seen).await;
         }
     }
@@ -141,34 +181,6 @@ impl Control {
 
     fn introduce_itself(self: &Arc<Self>) {
         let control = Arc::clone(self);
-        tokio::spawn(async move {
-            control.say(Body::Alive(control.introduction.clone())).await;
-        });
-    }
-
-    /// Answers, unless too many questions are being answered already.
-    fn start_answer(self: &Arc<Self>, to: MessageId, question: Question) {
-        let Ok(permit) = Arc::clone(&self.answering).try_acquire_owned() else { return };
-        let control = Arc::clone(self);
-        tokio::spawn(async move {
-            let parts = control.count(&question).await;
-            let last = parts.len() - 1;
-            for (number, part) in parts.into_iter().enumerate() {
-                let (is_last, number) = (number == last, u32::try_from(number).unwrap_or(u32::MAX));
-                let answer = Answer { to, number, is_last, part };
-                let message = control.message(Body::Answer(answer));
-                let channel = control::answers_to(to.node);
-                control.tell(channel, &message, None, ReplyTo::Nobody).await;
-            }
-            drop(permit);
-        });
-    }
-
-    /// Gives an answer to who asked, if anybody still waits for it.
-    fn hand_over(&self, id: MessageId, answer: Answer) {
-        if let Some(waiting) = self.surveys.lock().get(&answer.to) {
-            // Without room the node counts as one that did not answer.
-            let _ = waiting.try_send((id.node, answer));
-        }
+        tokio::spawn(async move { control.say(Body::Alive(control.introduction())).await });
     }
 }

@@ -1,55 +1,44 @@
-//! Surveys: a question to all nodes and what they answer within a deadline.
+//! Surveys: a question to all nodes and what they answer, part by part.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use dunlin_core::{
     broker::ReplyTo,
     control::{self, Answer, Body, MessageId, Part, Question},
     ids::NodeId,
 };
+use parking_lot::Mutex;
 use tokio::{
-    sync::mpsc,
+    sync::Notify,
     time::{Instant, timeout_at},
 };
 
-use super::Control;
+use super::{Control, gathering::Gathering};
 
-/// How long nodes have for their answers.
-const DEADLINE: Duration = Duration::from_secs(1);
+/// How long all answers together may take.
+const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Parts of answers that may wait for who asked; nodes whose parts find no room did not answer.
-const PARTS_WAITING_MAX: usize = 1024;
+/// Channels or connections in the answers to one question; those beyond are left out, which is
+/// said.
+const ENTRIES_MAX: usize = 1_000_000;
 
 /// What a survey found.
 #[derive(Debug)]
 pub(crate) struct Findings {
     /// The answers of the nodes.
     pub(crate) answers: Vec<(NodeId, Vec<Part>)>,
-    /// Those that did not answer in time, with their names.
+    /// Those that fell silent before their answers were whole, with their names.
     pub(crate) missing: Vec<(NodeId, String)>,
+    /// Whether there is more than [`ENTRIES_MAX`].
+    pub(crate) is_truncated: bool,
 }
 
-/// What came of one node so far.
-#[derive(Debug, Default)]
-struct Gathered {
-    parts: HashMap<u32, Part>,
-    count: Option<u32>,
-}
-
-impl Gathered {
-    fn take(&mut self, answer: Answer) {
-        if answer.is_last {
-            self.count = Some(answer.number + 1);
-        }
-        self.parts.insert(answer.number, answer.part);
-    }
-
-    fn is_whole(&self) -> bool {
-        self.count.is_some_and(|count| self.parts.len() == count as usize)
-    }
+/// What somebody waits for.
+#[derive(Debug)]
+pub(super) struct Survey {
+    gathering: Mutex<Gathering>,
+    /// Something came.
+    changed: Notify,
 }
 
 /// Someone waits for answers; dropping it ends that.
@@ -65,50 +54,78 @@ impl Drop for Waiting<'_> {
 }
 
 impl Control {
-    /// Asks all nodes. The answers are there after [`DEADLINE`] at the latest.
+    /// Asks all nodes. Waits for those that go on answering.
     pub(crate) async fn ask(&self, question: Question) -> Findings {
-        let (now, own_name) = (Instant::now(), self.introduction.name.clone());
+        let (now, own_name) = (Instant::now(), self.parts.node_name.clone());
+        let deadline = now + DEADLINE;
         let others = self.register.lock().living(now);
-        let (own, mut gathered) = tokio::join!(
-            timeout_at(now + DEADLINE, self.count(&question)),
-            self.ask_others(&question, &others, now + DEADLINE),
+        let gathering = Gathering::new(others.iter().map(|(node, _)| *node), ENTRIES_MAX, now);
+        let (own, mut gathering) = tokio::join!(
+            timeout_at(deadline, self.count(&question)),
+            self.ask_others(&question, gathering, deadline),
         );
-        gathered.extend(own.map(|parts| (self.id, parts)));
+        let parts = own.unwrap_or_default();
+        let count = parts.len();
+        for (number, part) in parts.into_iter().enumerate() {
+            let to = MessageId { node: self.id, number: 0 };
+            let (is_last, number) =
+                (number + 1 == count, u32::try_from(number).unwrap_or(u32::MAX));
+            let _ = gathering.take(self.id, Answer { to, number, is_last, part }, now);
+        }
+        let is_truncated = gathering.is_truncated();
+        let answers = gathering.into_answers();
         let all = others.into_iter().chain([(self.id, own_name)]);
-        let missing = all.filter(|(node, _)| !gathered.contains_key(node)).collect();
-        Findings { answers: gathered.into_iter().collect(), missing }
+        let missing = all.filter(|(node, _)| !is_truncated && !answers.contains_key(node));
+        let missing = missing.collect();
+        Findings { answers: answers.into_iter().collect(), missing, is_truncated }
     }
 
-    /// The whole answers of other nodes, those that nobody knew of included.
     async fn ask_others(
         &self,
         question: &Question,
-        others: &[(NodeId, String)],
+        mut gathering: Gathering,
         deadline: Instant,
-    ) -> HashMap<NodeId, Vec<Part>> {
-        if others.is_empty() {
-            return HashMap::new();
+    ) -> Gathering {
+        if gathering.waits_until(Instant::now()).is_none() {
+            return gathering;
         }
         let message = self.message(Body::Question(question.clone()));
-        let (answers, mut answered) = mpsc::channel(PARTS_WAITING_MAX);
-        self.surveys.lock().insert(message.id, answers);
-        let _waiting = Waiting { control: self, question: message.id };
-        let mut expected: HashSet<_> = others.iter().map(|(node, _)| *node).collect();
-        let mut gathered = HashMap::<NodeId, Gathered>::new();
-        let gather = async {
-            self.tell(control::nodes(), &message, None, ReplyTo::Nobody).await;
-            while !expected.is_empty() {
-                let Some((node, answer)) = answered.recv().await else { return };
-                let of_node = gathered.entry(node).or_default();
-                of_node.take(answer);
-                if of_node.is_whole() {
-                    expected.remove(&node);
-                }
+        let survey = Survey { gathering: Mutex::new(gathering), changed: Notify::new() };
+        let survey = Arc::new(survey);
+        self.surveys.lock().insert(message.id, Arc::clone(&survey));
+        let waiting = Waiting { control: self, question: message.id };
+        self.tell(control::nodes(), &message, None, ReplyTo::Nobody).await;
+        loop {
+            let now = Instant::now();
+            let until = survey.gathering.lock().waits_until(now);
+            match until.filter(|_| now < deadline) {
+                // Whatever ends the wait, the gathering knows what it means.
+                Some(until) => _ = timeout_at(until, survey.changed.notified()).await,
+                None => break,
             }
-        };
-        // What is there at the deadline is what there is.
-        let _ = timeout_at(deadline, gather).await;
-        let whole = gathered.into_iter().filter(|(_, gathered)| gathered.is_whole());
-        whole.map(|(node, gathered)| (node, gathered.parts.into_values().collect())).collect()
+        }
+        drop(waiting);
+        let now = Instant::now();
+        std::mem::replace(&mut *survey.gathering.lock(), Gathering::new([], 0, now))
+    }
+
+    /// Gives a part of an answer to who asked, if anybody still waits for it, and has its node go
+    /// on.
+    pub(super) fn hand_over(self: &Arc<Self>, id: MessageId, answer: Answer) {
+        let question = answer.to;
+        let Some(survey) = self.surveys.lock().get(&question).cloned() else { return };
+        let received = survey.gathering.lock().take(id.node, answer, Instant::now());
+        survey.changed.notify_one();
+        if let Some(count) = received {
+            let control = Arc::clone(self);
+            tokio::spawn(async move {
+                let message = control.message(Body::Received { to: question, count });
+                let channel = control::answers_to(id.node);
+                control.tell(channel, &message, None, ReplyTo::Nobody).await;
+            });
+        }
     }
 }
+
+/// Who waits for answers to which question.
+pub(super) type Surveys = HashMap<MessageId, Arc<Survey>>;

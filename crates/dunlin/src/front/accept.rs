@@ -25,11 +25,11 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use prometheus_client::metrics::counter::Counter;
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::JoinHandle,
     time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_rustls::TlsAcceptor;
@@ -51,11 +51,11 @@ pub(crate) struct Acceptor {
     pub(crate) header_bytes: usize,
 }
 
-/// Connections that the kernel completes before we accept them: a storm waits there.
-const LISTEN_BACKLOG: i32 = 4096;
-
 /// Headers of one request.
 const HEADERS_MAX: usize = 100;
+
+/// How long a node that leaves waits for those who are on their way to their 101.
+const HANDSHAKES_WAIT: Duration = Duration::from_secs(1);
 
 /// How long the answer to a request that came in time may take.
 const LAST_ANSWER: Duration = SUBSCRIBE_WAIT;
@@ -80,17 +80,25 @@ impl Known {
     }
 }
 
-/// Listens on `address`.
-///
-/// # Errors
-/// When the address is in use, or not ours to listen on.
-pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(LISTEN_BACKLOG)?;
-    TcpListener::from_std(socket.into())
+/// A running accept loop, which takes some connections up to their 101.
+pub(crate) struct Accepting {
+    task: JoinHandle<()>,
+    stop: watch::Sender<bool>,
+}
+
+impl Accepting {
+    /// Waits until the loop has died, which is a bug of ours. Cancel-safe.
+    pub(crate) async fn died(&mut self) {
+        // However it ended, it ended.
+        let _ = (&mut self.task).await;
+    }
+
+    /// Accepts no more, and gives those who came before a moment to get their 101.
+    pub(crate) async fn stop(self) {
+        self.stop.send_replace(true);
+        // It ends by itself.
+        let _ = self.task.await;
+    }
 }
 
 impl Acceptor {
@@ -102,13 +110,31 @@ impl Acceptor {
         self.listener.local_addr().context("cannot ask for the listen address")
     }
 
-    /// Accepts for ever. Drop the future to stop; what it accepted goes on. Cancel-safe.
-    pub(crate) async fn run(self) {
+    /// Accepts, in a task of its own, until it is told to stop.
+    pub(crate) fn start(self) -> Accepting {
+        let (stop, stopped) = watch::channel(false);
+        Accepting { task: tokio::spawn(self.run(stopped)), stop }
+    }
+
+    async fn run(self, mut stopped: watch::Receiver<bool>) {
         let handshakes = Arc::new(Semaphore::new(self.handshakes_max));
+        tokio::select! {
+            () = self.accept(&handshakes) => {}
+            // Nobody holds the other end any more: nobody tells it to stop either.
+            _ = stopped.wait_for(|stopped| *stopped) => {}
+        }
+        // What comes now waits in the socket, if it was handed over, or is refused.
+        let places = u32::try_from(self.handshakes_max).unwrap_or(u32::MAX);
+        drop(self);
+        let _ = timeout(HANDSHAKES_WAIT, handshakes.acquire_many(places)).await;
+    }
+
+    /// Accepts for ever. What it accepted goes on. Cancel-safe.
+    async fn accept(&self, handshakes: &Arc<Semaphore>) {
         let http = self.http();
         let mut pause = PAUSE;
         loop {
-            let permit = Arc::clone(&handshakes).acquire_owned().await;
+            let permit = Arc::clone(handshakes).acquire_owned().await;
             let permit = permit.expect("the semaphore is never closed");
             match self.listener.accept().await {
                 Ok((tcp, _peer)) => {

@@ -8,7 +8,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use dunlin_core::{broker::BrokerStatus, metrics};
+use dunlin_core::{broker::Outage, metrics};
 use serde_json::json;
 
 use super::Front;
@@ -23,17 +23,27 @@ pub(super) async fn health(State(front): State<Arc<Front>>) -> Response {
     ([(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
 }
 
-/// `GET /ready`: 200 when new clients are welcome, 503 while leaving or without broker.
+/// `GET /ready`: 200 when new clients are welcome, 503 while leaving, before the node is settled,
+/// or without broker, and then what is wrong with which part of it.
 pub(super) async fn ready(State(front): State<Arc<Front>>) -> Response {
+    let (outages, unsettled) = (front.node.outages(), front.control.unsettled());
     let (status, word) = if front.is_draining.load(Ordering::Relaxed) {
         (StatusCode::SERVICE_UNAVAILABLE, "leaving")
-    } else if front.node.broker_status() == BrokerStatus::Lost {
+    } else if !outages.is_empty() {
         (StatusCode::SERVICE_UNAVAILABLE, "broker_lost")
+    } else if let Some(unsettled) = &unsettled {
+        (StatusCode::SERVICE_UNAVAILABLE, unsettled.word())
     } else {
         (StatusCode::OK, "ready")
     };
-    let body = Json(json!({ "status": word, "node": front.node_name }));
-    (status, [(header::CACHE_CONTROL, "no-store")], body).into_response()
+    let mut body = json!({ "status": word, "node": front.node_name });
+    if word == "broker_lost" {
+        let outage = |it: &Outage| json!({ "broker": &*it.part, "reason": &*it.reason });
+        body["outages"] = outages.iter().map(outage).collect();
+    } else if let Some(unsettled) = unsettled {
+        body["reason"] = unsettled.to_string().into();
+    }
+    (status, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
 }
 
 /// `GET /metrics`: everything countable, for Prometheus.

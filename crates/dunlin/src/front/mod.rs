@@ -4,6 +4,7 @@
 pub(crate) mod accept;
 pub(crate) mod demo;
 mod health;
+pub(crate) mod listen;
 pub(crate) mod tls;
 mod upgrade;
 
@@ -27,6 +28,7 @@ use prometheus_client::registry::Registry;
 
 use crate::{
     api::{self, Api},
+    control::Control,
     shard::{Places, ShardHandle},
 };
 
@@ -34,6 +36,7 @@ use crate::{
 pub(crate) struct Front {
     pub(crate) node_name: String,
     pub(crate) node: Arc<Node>,
+    pub(crate) control: Arc<Control>,
     pub(crate) shards: Vec<ShardHandle>,
     pub(crate) metrics: Metrics,
     pub(crate) registry: Registry,

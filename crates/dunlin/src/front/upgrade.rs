@@ -60,6 +60,9 @@ fn bad_channel(front: &Front) -> Response {
 
 /// `GET /connection/websocket`: the Centrifuge dialect.
 pub(super) async fn centrifuge(State(front): State<Arc<Front>>, request: Request) -> Response {
+    if let Some(unsettled) = front.control.unsettled() {
+        return busy(&front, unsettled.word(), "this node is not ready yet");
+    }
     let query = request.uri().query().unwrap_or_default();
     let asks = |what: &str| query.split('&').any(|pair| pair == what);
     let protocols = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);

@@ -27,7 +27,8 @@ impl Shard {
     ) -> Done {
         let channel = self.may_ask_presence(connection, channel)?;
         self.answer_later(connection, id, move |node| async move {
-            Ok(Outcome::Presence(node.presence().members(&channel).await?))
+            // The protocol has no word for more than that.
+            Ok(Outcome::Presence(node.presence().members(&channel).await?.first))
         })
     }
 

@@ -17,6 +17,7 @@ use dunlin_core::{
     interest::Wish,
     limits::SUBSCRIBE_WAIT,
     namespace::Retention,
+    presence::Farewell,
     publication::{Kind, Publication},
     stream::Resume,
 };
@@ -73,12 +74,17 @@ impl Shard {
         let presence = self.connection(id).and_then(|connection| {
             let session = connection.session()?.borrow();
             let subscription = session.subscription(channel)?;
-            subscription.is_present.then(|| session.info(subscription.info.clone()))
+            let farewell = match subscription.is_announced {
+                true => Farewell::Announced,
+                false => Farewell::Silent,
+            };
+            let info = || (session.info(subscription.info.clone()), farewell);
+            subscription.is_present.then(info)
         });
         let node = self.node();
         let appear = async {
             match presence {
-                Some(info) => node.presence().add(channel, &info).await,
+                Some((info, farewell)) => node.presence().add(channel, &info, farewell).await,
                 None => Ok(()),
             }
         };

@@ -69,19 +69,28 @@ impl Shard {
         }
     }
 
-    /// Positions in a channel count no more: whoever counts them is told.
+    /// Something happened to a channel: whom it concerns is told.
     pub(crate) fn turned(self: &Rc<Self>, channel: &ChannelName, turn: Turn) {
         let everyone: Vec<u32> = self.hub().everyone(channel).map(|s| s.connection).collect();
         for slot in everyone {
             let Some(connection) = self.connection_at(slot) else { continue };
             let Some(session) = connection.session() else {
-                if turn == Turn::Lost {
-                    self.end(&connection, Disconnect::PositionLost);
+                match turn {
+                    Turn::Lost | Turn::Dropped => self.end(&connection, Disconnect::PositionLost),
+                    Turn::Refused => self.end(&connection, Disconnect::BrokerLost),
+                    Turn::None | Turn::Moved => {}
                 }
                 continue;
             };
+            if turn == Turn::Dropped {
+                // There is no position that could bring back what it missed, nor a way to tell it
+                // of one subscription alone.
+                self.end(&connection, Disconnect::PositionLost);
+                continue;
+            }
             let side = session.borrow().subscription(channel).and_then(|subscription| {
-                subscription.features.positioned.then_some(subscription.side)
+                let is_concerned = turn == Turn::Refused || subscription.features.positioned;
+                is_concerned.then_some(subscription.side)
             });
             match side {
                 None => {}

@@ -21,7 +21,7 @@ use std::{
 
 use bytes::Bytes;
 use dunlin_core::{
-    broker::{Publish, ReplyTo},
+    broker::{Publish, ReplyTo, Room},
     channel::ChannelName,
     error::{BrokerLost, Disconnect},
     hub::{Company, Hub, Manner},
@@ -92,6 +92,8 @@ pub(crate) struct Shard {
     read_buffer: RefCell<Box<[u8]>>,
     decoding: Decoding,
     publishes: RefCell<Vec<(Publish, ReplyTo)>>,
+    /// What the last publisher has to wait for.
+    crowd: Cell<Option<Room>>,
     encoder: Encoder,
     tally: Tally,
     /// Whether the node closes its connections: there are no more seats, and who has one already is
@@ -145,6 +147,7 @@ impl Shard {
             read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into()),
             decoding: Decoding::new(&parts.limits),
             publishes: RefCell::default(),
+            crowd: Cell::default(),
             encoder: Encoder::default(),
             tally: Tally::new(parts.metrics.clone()),
             is_leaving: Cell::new(false),
@@ -234,9 +237,14 @@ impl Shard {
         let count = publishes.len();
         if count > 0 {
             self.tally.published(count);
-            self.parts.node.publish_all(&mut publishes);
+            self.crowd.set(self.parts.node.publish_all(&mut publishes));
         }
         count
+    }
+
+    /// What whoever published last has to wait for before it goes on.
+    pub(crate) fn take_crowd(&self) -> Option<Room> {
+        self.crowd.take()
     }
 
     /// Milliseconds since the shard began; wraps after seven weeks, which a token bucket survives.

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     cli::{dunlin, stderr},
-    harness::{Client, Flock, Listener, NodeCommand, Redis, check, publish, wait_until},
+    harness::{Client, Flock, Listener, NodeCommand, Redis, check, get, publish, wait_until},
 };
 
 /// Publishes on all nodes while `fault` happens to Redis, and checks what everybody heard.
@@ -32,10 +32,13 @@ fn under_load(flock: &mut Flock, mut fault: impl FnMut(&mut Redis, &[Listener]))
             })
             .collect();
         let began_at = Instant::now();
-        wait_until("everybody hears", || listeners.iter().all(|l| l.last_heard() > began_at));
+        wait_until("everybody hears", || listeners.iter().all(|l| l.heard_since(began_at) > 0));
         fault(&mut redis, &listeners);
         let again_at = Instant::now() + Duration::from_millis(200);
-        wait_until("everybody hears on", || listeners.iter().all(|l| l.last_heard() > again_at));
+        // All of them: who leaves while its last messages may yet be refused cannot be told.
+        wait_until("everybody hears everybody again", || {
+            listeners.iter().all(|listener| listener.heard_since(again_at) == nodes.len())
+        });
         stop.store(true, Ordering::Relaxed);
         for publisher in publishers {
             sent.extend(publisher.join().unwrap());
@@ -63,7 +66,7 @@ fn a_restart_of_redis_under_load_loses_no_client_and_nothing_in_silence() {
             redis.start_again();
             let returned_at = Instant::now();
             wait_until("deliveries go on", || {
-                listeners.iter().all(|listener| listener.last_heard() > returned_at)
+                listeners.iter().all(|listener| listener.heard_since(returned_at) > 0)
             });
             let took = returned_at.elapsed();
             assert!(took < Duration::from_secs(1), "deliveries went on after {took:?}");
@@ -145,6 +148,24 @@ fn without_redis_a_node_says_so_and_takes_no_new_clients() {
     assert_eq!(subscriber.receive_text(), "back");
 }
 
+/// All links stand and pings are answered, and yet nothing is carried.
+#[test]
+fn a_redis_that_is_full_is_told_by_ready_in_its_words() {
+    let flock = Flock::redis(1, &[]);
+    let node = flock.node(0);
+    let mut admin = flock.redis.as_ref().unwrap().connect();
+    let mut maxmemory = |bytes: &str| {
+        redis::cmd("CONFIG").arg(&["SET", "maxmemory", bytes]).exec(&mut admin).unwrap();
+    };
+    maxmemory("1");
+    wait_until("it is not ready", || node.status_of("/ready") == 503);
+    let told = get(node.address, "/ready").body;
+    assert!(told.contains("refuses what is published: OOM"), "{told}");
+    assert_eq!(node.metrics().sum("dunlin_redis_ready"), 0.0);
+    maxmemory("0");
+    wait_until("it is ready again", || node.status_of("/ready") == 200);
+}
+
 #[test]
 fn what_waits_for_redis_is_delivered_on_its_return_and_bounded_meanwhile() {
     let settings = ["redis.queue_age=60s", "redis.queue_messages=10"];
@@ -200,8 +221,12 @@ fn a_redis_that_will_not_do_is_named_with_the_reason() {
         true => b"-ERR unknown command `HELLO`, with args beginning with: `3`, `hunter2`\r\n",
         false => b"-ERR\r\n",
     });
-    let six =
-        fake_redis(|_| b"%2\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$6\r\n6.2.14\r\n");
+    let six = fake_redis(|command| match command {
+        hello if hello.contains("HELLO") => b"%1\r\n$7\r\nversion\r\n$6\r\n6.2.14\r\n",
+        info if info.contains("INFO") => b"$15\r\nrun_id:0123abcd\r\n",
+        script if script.contains("EVAL") => b"-ERR Error compiling script, unexpected '#'\r\n",
+        _ => b"$6\r\ndunlin\r\n",
+    });
     let not_redis = fake_redis(|_| b"HTTP/1.1 400 Bad Request\r\n\r\n");
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     for (url, sentence) in [
@@ -214,8 +239,8 @@ fn a_redis_that_will_not_do_is_named_with_the_reason() {
             "does not accept the user name or password",
         ),
         (format!("redis://127.0.0.1:{port}"), "wants a password, and the url has none"),
-        (format!("redis://:hunter2@127.0.0.1:{old}"), "is too old: its version is unknown"),
-        (format!("redis://:hunter2@127.0.0.1:{six}"), "is too old: its version is 6.2.14"),
+        (format!("redis://:hunter2@127.0.0.1:{old}"), "is too old: it has no HELLO"),
+        (format!("redis://:hunter2@127.0.0.1:{six}"), "calls itself version 6.2.14"),
         (format!("redis://:hunter2@127.0.0.1:{not_redis}"), "does not speak the redis protocol"),
         (format!("rediss://:hunter2@127.0.0.1:{not_redis}"), "failed the tls handshake"),
     ] {
@@ -237,7 +262,7 @@ fn a_password_is_used_and_never_shown() {
     assert_eq!(client.receive_text(), "hello");
     redis.stop();
     node.wait_for_log("redis closed the connection");
-    let page = crate::harness::get(node.address, "/metrics").body;
+    let page = get(node.address, "/metrics").body;
     redis.start_again();
     wait_until("it is ready again", || node.status_of("/ready") == 200);
     assert!(!node.log().contains("s3cret-word") && !page.contains("s3cret-word"));

@@ -1,5 +1,7 @@
 //! The part of the contract that is about what is kept: positions, history, recovery and terms.
 
+mod recovery;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -10,7 +12,7 @@ use tokio::{
 
 use super::{Flock, name};
 use crate::{
-    broker::{HistoryQuery, Publish, Recovery, ReplyTo, Since, Terms},
+    broker::{HistoryQuery, PageBounds, Publish, Recovery, ReplyTo, Since, Terms},
     channel::ChannelName,
     error::HistoryError,
     namespace::Retention,
@@ -19,7 +21,7 @@ use crate::{
 };
 
 const RETENTION: Retention =
-    Retention { size: 3, ttl: Duration::from_secs(60), meta_ttl: Duration::from_secs(600) };
+    Retention { size: 3, ttl: Duration::from_secs(60), meta_ttl: Duration::from_secs(600_000) };
 const ALL: HistoryQuery = HistoryQuery { since: None, limit: 100, is_reverse: false };
 
 impl Flock {
@@ -29,6 +31,8 @@ impl Flock {
         self.tells_parts_of_a_history().await;
         self.has_a_position_before_the_first_publication().await;
         self.recovers_all_or_says_that_it_cannot().await;
+        self.recovers_page_by_page().await;
+        self.tells_the_positions_of_many_channels_at_once().await;
         self.forgets_publications_and_no_position().await;
         self.answers_an_idempotency_key_once().await;
         self.takes_only_newer_versions().await;
@@ -141,40 +145,6 @@ impl Flock {
         assert_eq!(within(foreign).await, Err(HistoryError::WrongEpoch));
     }
 
-    async fn has_a_position_before_the_first_publication(&self) {
-        let (channel, other) = (name("never"), name("never-either"));
-        let before = self.top(&channel).await;
-        assert_eq!(before.offset, 0);
-        assert_eq!(self.top(&channel).await, before);
-        assert_ne!(self.top(&other).await.epoch.id, before.epoch.id);
-        assert_eq!(self.recover(&channel, before, 10).await, Ok((0, vec![])));
-        let first = self.keep(&channel, "first").await;
-        assert_eq!(first, Position { offset: 1, ..before });
-        assert_eq!(self.recover(&channel, before, 10).await, Ok((0, vec!["first".into()])));
-    }
-
-    async fn recovers_all_or_says_that_it_cannot(&self) {
-        let channel = name("recovered");
-        for text in ["1", "2", "3", "4", "5"] {
-            self.keep(&channel, text).await;
-        }
-        let top = self.top(&channel).await;
-        let at = |offset| Position { offset, ..top };
-        let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
-        let recover = async |since, limit| self.recover(&channel, since, limit).await;
-        assert_eq!(recover(top, 0).await, Ok((5, vec![])));
-        assert_eq!(recover(at(4), 1).await, Ok((4, texts(&["5"]))));
-        assert_eq!(recover(at(2), usize::MAX).await, Ok((2, texts(&["3", "4", "5"]))));
-        assert_eq!(recover(at(2), 2).await, Err(top), "there are more than the limit");
-        assert_eq!(recover(at(1), 100).await, Err(top), "they are not all kept");
-        assert_eq!(recover(at(6), 100).await, Err(top), "it is yet to come");
-        assert_eq!(recover(at(u64::MAX), 100).await, Err(top));
-        let epoch = Epoch { id: top.epoch.id ^ 1, ..top.epoch };
-        assert_eq!(recover(Position { epoch, ..top }, 100).await, Err(top), "another past");
-        let epoch = Epoch { branch: top.epoch.branch ^ 1, ..top.epoch };
-        assert_eq!(recover(Position { epoch, ..top }, 100).await, Err(top), "another server");
-    }
-
     async fn forgets_publications_and_no_position(&self) {
         let channel = name("forgotten");
         self.keep(&channel, "a").await;
@@ -183,9 +153,9 @@ impl Flock {
             self.broker.remove_history(&channel).await.expect("the broker is there");
             assert_eq!(self.history(&channel, ALL).await, (top, vec![]));
         }
-        assert_eq!(self.recover(&channel, top, 10).await, Ok((2, vec![])));
+        assert_eq!(self.recover(&channel, top).await, Ok(vec![]));
         let before = Position { offset: 1, ..top };
-        assert_eq!(self.recover(&channel, before, 10).await, Err(top));
+        assert_eq!(self.recover(&channel, before).await, Err(top));
         let next = self.keep(&channel, "c").await;
         assert_eq!(next, Position { offset: 3, ..top });
         assert_eq!(self.history(&channel, ALL).await, (next, vec![(3, "c".into())]));
@@ -218,8 +188,12 @@ impl Flock {
         }
         assert_eq!(publish(&channel, "k", "late", None).await, first, "answered like the first");
         let received = self.receive(0, 5).await;
-        let texts: Vec<_> = received.iter().map(|it| text(it)).collect();
-        assert_eq!(texts, ["first", "second", "other", "passing", "passing too"]);
+        // There is one order in a channel, and none between channels.
+        let of = |channel: &ChannelName| -> Vec<_> {
+            received.iter().filter(|it| it.channel() == channel).map(|it| text(it)).collect()
+        };
+        assert_eq!(of(&channel), ["first", "second", "passing", "passing too"]);
+        assert_eq!(of(&other), ["other"]);
         let kept = self.history(&channel, ALL).await.1;
         assert_eq!(kept, [(1, "first".into()), (2, "second".into())]);
     }
@@ -308,10 +282,28 @@ impl Flock {
         let is_gone = async || !is_kept().await;
         until("the publication is gone", is_gone).await;
         assert!(start.elapsed() >= ttl);
-        assert_eq!(self.recover(&channel, top, 10).await, Ok((1, vec![])));
-        assert_eq!(self.recover(&channel, Position { offset: 0, ..top }, 10).await, Err(top));
+        assert_eq!(self.recover(&channel, top).await, Ok(vec![]));
+        assert_eq!(self.recover(&channel, Position { offset: 0, ..top }).await, Err(top));
         let next = self.keep_with(&channel, "next", short).await;
         assert_eq!(next, Position { offset: 2, ..top });
+
+        // However much is published behind it.
+        let busy = name("busy");
+        let long = Retention { size: 100_000, ..short };
+        let start = Instant::now();
+        let oldest = self.keep_with(&busy, "soon gone", long).await;
+        let is_gone = async || {
+            self.keep_with(&busy, "next", long).await;
+            let history = self.broker.history(&busy, ALL, long).await.expect("it is there");
+            let first = history.publications.first().and_then(|first| first.position());
+            let is_gone = first != Some(oldest);
+            let recovery = self.broker.recover(&busy, oldest_before(oldest), PAGE, long).await;
+            let is_lost = matches!(recovery, Ok(Recovery::Lost { .. }));
+            assert!(is_lost || !is_gone, "what is not told is not recovered either");
+            is_gone
+        };
+        until("the oldest is gone", is_gone).await;
+        assert!(start.elapsed() >= ttl);
 
         let shorter = Retention { meta_ttl: ttl, ..RETENTION };
         let top = self.keep_with(&forgotten, "soon forgotten", shorter).await;
@@ -322,7 +314,7 @@ impl Flock {
         };
         until("the channel has another epoch", is_forgotten).await;
         assert!(matches!(
-            self.broker.recover(&forgotten, top, 10, RETENTION).await,
+            self.broker.recover(&forgotten, top, PAGE, RETENTION).await,
             Ok(Recovery::Lost { .. })
         ));
     }
@@ -353,24 +345,29 @@ impl Flock {
         (history.top, history.publications.iter().map(told).collect())
     }
 
-    /// The base and the texts, or the position where all is lost.
+    /// The texts, or the position where all is lost.
     async fn recover(
         &self,
         channel: &ChannelName,
         since: Position,
-        limit: usize,
-    ) -> Result<(u64, Vec<String>), Position> {
-        let recovery = self.broker.recover(channel, since, limit, RETENTION).await;
+    ) -> Result<Vec<String>, Position> {
+        let recovery = self.broker.recover(channel, since, PAGE, RETENTION).await;
         match recovery.expect("the broker is there") {
-            Recovery::Whole { base, top, publications } => {
+            Recovery::Page { top, publications, .. } => {
                 let offsets = publications.iter().map(|it| it.position().unwrap_or(NONE).offset);
-                assert!(offsets.eq(base + 1..=top.offset));
-                Ok((base, publications.iter().map(|it| text(it)).collect()))
+                assert!(offsets.eq(since.offset + 1..=top.offset));
+                Ok(publications.iter().map(|it| text(it)).collect())
             }
             Recovery::Lost { top } => Err(top),
         }
     }
 }
+
+fn oldest_before(position: Position) -> Position {
+    Position { offset: position.offset - 1, ..position }
+}
+
+const PAGE: PageBounds = PageBounds { publications: 100, bytes: 1 << 20 };
 
 /// No broker gives it to a publication.
 const NONE: Position = Position { offset: 0, epoch: Epoch { id: 0, branch: 0 } };

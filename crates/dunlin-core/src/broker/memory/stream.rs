@@ -1,14 +1,13 @@
-//! What the memory broker keeps of one channel, and the answers it gave.
+//! What the memory broker keeps of one channel.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use crate::{
-    broker::{History, HistoryQuery, Recovery, Terms},
-    channel::ChannelName,
+    broker::{History, HistoryQuery, PageBounds, Recovery, Terms},
     error::HistoryError,
     namespace::Retention,
     position::{Epoch, Position},
@@ -22,6 +21,11 @@ pub(super) struct Stream {
     version: u64,
     version_epoch: String,
     over_at: Instant,
+    bytes: usize,
+    /// Whether it is in the order in which room is made.
+    pub(super) is_in_order: bool,
+    /// Whether something was published since it was last looked at for that.
+    pub(super) was_published: bool,
 }
 
 struct Entry {
@@ -30,27 +34,30 @@ struct Entry {
     over_at: Instant,
 }
 
-/// How long a channel is remembered to which nothing was published, after the last question.
-const UNUSED_KEPT: Duration = Duration::from_secs(60 * 60);
+/// What a stream takes beside its publications, its name in all places included.
+const STREAM_BYTES: usize = 512;
+
+/// What a publication takes beside its payload.
+const ENTRY_BYTES: usize = 256;
 
 impl Stream {
-    /// A stream without publications, kept for a while only: whoever may ask for channels must not
-    /// fill the memory with names.
-    pub(super) fn new(epoch: u64, retention: Retention, now: Instant) -> Self {
+    /// A stream that nothing was published to.
+    pub(super) fn new(epoch: u64, now: Instant) -> Self {
         Self {
             top: Position { offset: 0, epoch: Epoch { id: epoch, branch: 0 } },
             entries: VecDeque::new(),
             version: 0,
             version_epoch: String::new(),
-            over_at: now + retention.meta_ttl.min(UNUSED_KEPT),
+            over_at: now,
+            bytes: STREAM_BYTES,
+            is_in_order: false,
+            was_published: false,
         }
     }
 
-    /// Notes that somebody asked: what is asked for is kept although nothing was published yet.
-    pub(super) fn note_use(&mut self, retention: Retention, now: Instant) {
-        if self.top.offset == 0 {
-            self.over_at = now + retention.meta_ttl.min(UNUSED_KEPT);
-        }
+    /// About how much memory it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(super) fn top(&self) -> Position {
@@ -65,7 +72,13 @@ impl Stream {
     /// Throws away what has been kept for its time.
     pub(super) fn expire(&mut self, now: Instant) {
         while self.entries.front().is_some_and(|entry| entry.over_at <= now) {
-            self.entries.pop_front();
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(oldest) = self.entries.pop_front() {
+            self.bytes -= ENTRY_BYTES + oldest.publication.data().len();
         }
     }
 
@@ -91,15 +104,22 @@ impl Stream {
         self.top.offset += 1;
         let publication = Arc::new(publication.at(self.top));
         let (offset, over_at) = (self.top.offset, now + retention.ttl);
+        self.bytes += ENTRY_BYTES + publication.data().len();
         self.entries.push_back(Entry { publication: Arc::clone(&publication), offset, over_at });
-        let excess = self.entries.len().saturating_sub(retention.size);
-        self.entries.drain(..excess);
+        while self.entries.len() > retention.size {
+            self.drop_oldest();
+        }
         self.over_at = now + retention.meta_ttl;
+        self.was_published = true;
         publication
     }
 
-    pub(super) fn forget(&mut self) {
+    /// Throws away all publications; says whether there were any.
+    pub(super) fn forget(&mut self) -> bool {
+        let had_some = !self.entries.is_empty();
         self.entries.clear();
+        self.bytes = STREAM_BYTES;
+        had_some
     }
 
     pub(super) fn history(&self, query: HistoryQuery) -> Result<History, HistoryError> {
@@ -121,66 +141,25 @@ impl Stream {
         Ok(History { top: self.top, publications })
     }
 
-    pub(super) fn recover(&self, since: Position, limit: usize) -> Recovery {
+    pub(super) fn recover(&self, since: Position, bounds: PageBounds, now: Instant) -> Recovery {
         let top = self.top;
         let missed = match top.offset.checked_sub(since.offset) {
             Some(missed) if since.epoch == top.epoch => missed,
             _ => return Recovery::Lost { top },
         };
-        let kept = self.entries.len() as u64;
-        if missed > kept || missed > limit as u64 {
+        let Some(skipped) = (self.entries.len() as u64).checked_sub(missed) else {
             return Recovery::Lost { top };
-        }
-        let behind = self.entries.iter().skip((kept - missed) as usize);
-        let publications = behind.map(|entry| Arc::clone(&entry.publication)).collect();
-        Recovery::Whole { base: since.offset, top, publications }
-    }
-}
-
-/// How publishes with an idempotency key were answered.
-#[derive(Default)]
-pub(super) struct Answers {
-    by_key: HashMap<(ChannelName, String), Option<Position>>,
-    /// The keys of the table, the oldest first.
-    ages: VecDeque<(Instant, (ChannelName, String))>,
-}
-
-/// How long an answer is remembered.
-const IDEMPOTENCY_TTL: Duration = Duration::from_secs(5 * 60);
-
-impl Answers {
-    pub(super) fn get(
-        &mut self,
-        channel: &ChannelName,
-        key: &str,
-        now: Instant,
-    ) -> Option<Option<Position>> {
-        self.expire(now);
-        if key.is_empty() {
-            return None;
-        }
-        self.by_key.get(&(channel.clone(), key.to_owned())).copied()
-    }
-
-    pub(super) fn keep(
-        &mut self,
-        channel: ChannelName,
-        key: String,
-        answer: Option<Position>,
-        now: Instant,
-    ) {
-        if !key.is_empty() {
-            self.ages.push_back((now + IDEMPOTENCY_TTL, (channel.clone(), key.clone())));
-            self.by_key.insert((channel, key), answer);
-        }
-    }
-
-    pub(super) fn expire(&mut self, now: Instant) {
-        while let Some((over_at, key)) = self.ages.front()
-            && *over_at <= now
-        {
-            self.by_key.remove(key);
-            self.ages.pop_front();
-        }
+        };
+        let behind = self.entries.iter().skip(skipped as usize);
+        let ttl = behind.clone().next().map_or(Duration::ZERO, |oldest| oldest.over_at - now);
+        let mut bytes = 0;
+        let fits = |entry: &&Entry| {
+            let has_room = bytes < bounds.bytes;
+            bytes += entry.publication.data().len();
+            has_room
+        };
+        let page = behind.take(bounds.publications).take_while(fits);
+        let publications = page.map(|entry| Arc::clone(&entry.publication)).collect();
+        Recovery::Page { top, publications, ttl }
     }
 }

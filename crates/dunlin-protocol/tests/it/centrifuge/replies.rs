@@ -31,6 +31,32 @@ fn events_are_written_as_in_the_transcript() {
     assert_eq!(events.len(), scenes(TRANSCRIPT).len(), "each scene is played");
 }
 
+/// SDKs take the epoch of a publication for that of their subscription, and what was missed may be
+/// of an earlier branch.
+#[test]
+fn what_was_missed_names_no_epoch() {
+    let missed = || vec![published(1), published(2)];
+    let top = Position { epoch: Epoch { id: 0xAA, branch: 2 << 32 }, ..position(0) };
+    let position = Some(top);
+    let subscribed = Subscribed { position, publications: missed(), ..Subscribed::default() };
+    let page = HistoryPage { publications: missed(), top };
+    let reply = |outcome| Event::Reply { id: 7, outcome: Ok(outcome) };
+    let events = [
+        reply(Outcome::Subscribe(Box::new(subscribed))),
+        reply(Outcome::History(Box::new(page))),
+        Event::Missed(published(1)),
+    ];
+    let its = top.epoch.to_string();
+    for (event, epochs) in events.iter().zip([1, 1, 0]) {
+        for encoding in [Encoding::Json, Encoding::Protobuf] {
+            let written = written(encoding, [event]);
+            let text = String::from_utf8_lossy(&written);
+            assert_eq!(text.matches("00000000000000aa").count(), epochs, "{text}");
+            assert_eq!(text.matches(&its).count(), epochs, "{text}");
+        }
+    }
+}
+
 #[test]
 fn a_message_holds_events_in_order() {
     let events = events();

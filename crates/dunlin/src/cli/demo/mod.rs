@@ -14,6 +14,8 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::Args;
+use dunlin_core::channel::ChannelName;
+use dunlin_redis::keys::Keys;
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
@@ -24,7 +26,7 @@ use tokio::{
 
 use self::process::{Ended, Process, Program};
 use super::{flags::ConfigFlags, healthcheck};
-use crate::config::{Config, InternalConfig};
+use crate::config::{Config, InternalConfig, RedisUrls};
 
 mod process;
 mod redis;
@@ -107,7 +109,7 @@ impl Flock {
     ) -> anyhow::Result<()> {
         let socket = redis::socket_in(&self.folder);
         let (url, client) = match &config.redis.url {
-            Some(url) => (url.expose().to_owned(), redis::client(url.parsed())),
+            Some(urls) => (urls.expose(), redis::client(urls.first())),
             None => {
                 self.start(redis::program(&self.folder)?, GREY)?;
                 (redis::url_of(&socket), format!("redis-cli -s {}", socket.display()))
@@ -241,13 +243,22 @@ fn welcome(config: &Config, addresses: &[SocketAddr], client: &str) -> String {
             format!("  {}  {scheme}://{address}\n", name(index))
         })
         .collect();
-    let channel = format!("{}{}", config.redis.channel_prefix, config.plain.default_channel);
+    let urls = config.redis.url.iter().flat_map(|urls| urls.parsed());
+    let databases: Vec<_> = urls.map(|url| url.database).collect();
+    let mut keys = Keys::new(&config.redis.channel_prefix).in_databases(&databases);
+    let mut publish = "PUBLISH";
+    if config.redis.url.as_ref().is_some_and(RedisUrls::is_cluster) {
+        (keys, publish) = (keys.sharded(), "SPUBLISH");
+    }
+    let channel = ChannelName::plain(&config.plain.default_channel).expect("it was checked");
+    let channel = keys.channel(&channel);
+    let channel = String::from_utf8_lossy(&channel);
     format!(
         "\n{} nodes, one Redis. Open two of these pages, type in one, read in the other;\n\
          the tab Memory shows who is here, and that a cut loses nothing:\n\n\
          {pages}\n\
          Any program on that Redis takes part:\n\n  \
-         {client} PUBLISH {channel} hello\n\n\
+         {client} {publish} {channel} hello\n\n\
          Ctrl-C ends all of it.\n",
         addresses.len()
     )

@@ -31,11 +31,16 @@ pub(super) fn url_of(socket: &Path) -> String {
     format!("redis+unix://{}", path.replace('%', "%25").replace('?', "%3F"))
 }
 
-/// How to publish by hand on a Redis; a password is for the user to add.
+/// How to speak with a Redis by hand; a password is for the user to add.
 pub(super) fn client(url: &RedisUrl) -> String {
     match &url.endpoint {
         Endpoint::Unix { path } => format!("redis-cli -s {}", path.display()),
-        Endpoint::Tcp { .. } => format!("redis-cli -u {url}"),
+        Endpoint::Tcp { .. } | Endpoint::Sentinel(_) => format!("redis-cli -u {url}"),
+        // The first of its nodes leads to the one that has the channel.
+        Endpoint::Cluster(_) => {
+            let url = url.to_string().replace("+cluster", "");
+            format!("redis-cli -c -u {}", url.split(',').next().unwrap_or(&url))
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! Who comes and goes: joins, leaves and presence.
 
+use std::collections::HashSet;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{each, node, nodes};
-use crate::harness::{CentrifugeClient, Node, token, wait_until};
+use crate::harness::{CentrifugeClient, Node, Redis, token, wait_until};
 
 /// The next push in the channel is a join, or a leave; returns who.
 #[track_caller]
@@ -133,4 +135,48 @@ fn who_has_its_close_frame_is_nobody() {
     flock.nodes[0].wait_for_end();
     watcher.publish("seen:a", 2);
     assert_eq!(watcher.publication("seen:a"), 2);
+}
+
+/// The leases of nodes, by their key in Redis.
+fn leases(redis: &Redis) -> HashSet<(String, String)> {
+    let mut redis = redis.connect();
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*}dunlin:n").query(&mut redis).unwrap();
+    let leases = keys.into_iter().flat_map(|key| {
+        let range = redis::cmd("ZRANGE").arg(&key).arg(0).arg(-1).to_owned();
+        let nodes: Vec<String> = range.query(&mut redis).unwrap();
+        nodes.into_iter().map(move |node| (key.clone(), node))
+    });
+    leases.collect()
+}
+
+#[test]
+fn members_of_a_killed_node_are_said_to_leave_once_and_to_everybody() {
+    let mut flock = nodes(3, &[]);
+    let [mut one, mut two] =
+        [0, 1].map(|node| CentrifugeClient::connect(&flock.nodes[node], "watches"));
+    one.subscribe("seen:a");
+    next(&mut one, "join");
+    two.subscribe("seen:a");
+    next(&mut two, "join");
+    next(&mut one, "join");
+    let redis = flock.redis.as_ref().unwrap();
+    let living = leases(redis);
+    let mut dies = CentrifugeClient::connect(&flock.nodes[2], "dies");
+    dies.subscribe("seen:a");
+    for watcher in [&mut one, &mut two] {
+        assert_eq!(next(watcher, "join")["user"], "dies");
+    }
+    // As time would do it.
+    let doomed: Vec<_> = leases(redis).difference(&living).cloned().collect();
+    flock.nodes[2].kill();
+    assert_eq!(doomed.len(), 1, "{doomed:?}");
+    let (key, node) = &doomed[0];
+    redis::cmd("ZADD").arg(key).arg(0).arg(node).exec(&mut redis.connect()).unwrap();
+
+    for watcher in [&mut one, &mut two] {
+        assert_eq!(next(watcher, "leave")["user"], "dies");
+        let stats = watcher.result("presence_stats", json!({"channel": "seen:a"}));
+        assert_eq!(stats, json!({"num_clients": 2, "num_users": 1}));
+        watcher.expect_nothing();
+    }
 }

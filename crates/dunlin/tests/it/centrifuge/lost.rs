@@ -3,8 +3,8 @@
 use redis::Connection;
 use serde_json::{Value, json};
 
-use super::nodes;
-use crate::harness::{CentrifugeClient, Client, Flock, Message, Node, token, wait_until};
+use super::{command, nodes};
+use crate::harness::{CentrifugeClient, Client, Flock, Message, Node, Redis, token, wait_until};
 
 /// A client with a subscription of its own.
 fn client_side(node: &Node) -> CentrifugeClient {
@@ -165,4 +165,34 @@ fn hear_or_turn(client: &mut CentrifugeClient) {
         }
         assert_eq!(push["pub"]["data"], 2, "{push}");
     }
+}
+
+/// Without history they would sit there and hear nothing.
+#[test]
+fn who_is_in_a_channel_that_redis_takes_away_is_told() {
+    let redis = Redis::start();
+    let mut admin = redis.connect();
+    let mut allow = |rules: &[&str]| {
+        let _: () =
+            redis::cmd("ACL").arg("SETUSER").arg("ann").arg(rules).query(&mut admin).unwrap();
+    };
+    allow(&["on", ">pass", "+@all", "~*", "allchannels"]);
+    let url = format!("redis.url={}", redis.url().replace("://", "://ann:pass@"));
+    let node = command(&[&url]).start();
+    let mut client = CentrifugeClient::connect(&node, "42");
+    client.subscribe("bare");
+    let mut plain = node.join("bare");
+    let mut other = node.join("other");
+    let mut server_side = CentrifugeClient::open(&node);
+    server_side.enter(&token(&json!({"sub": "42", "channels": ["bare"]})));
+
+    // Redis ends connections that hold what their user may have no more.
+    allow(&["resetchannels", "&dunlin:other", "&dunlin:$ctl.*", "&dunlin:\u{1}*"]);
+    let lost = json!({"code": 2500, "reason": "insufficient state"});
+    assert_eq!(client.push(), json!({"channel": "bare", "unsubscribe": lost}));
+    assert_eq!(plain.receive_close().0, 1013);
+    server_side.expect_close(3010);
+    wait_until("the others go on", || node.status_of("/ready") == 200);
+    other.send_text("here");
+    assert_eq!(other.receive_text(), "here");
 }

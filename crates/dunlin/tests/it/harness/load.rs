@@ -1,7 +1,7 @@
 //! Load with a memory: publishers that know what they sent, listeners that know what they heard.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -70,15 +70,21 @@ pub(crate) fn publish(address: SocketAddr, name: &str, stop: &AtomicBool) -> Vec
     sent
 }
 
-/// A subscriber that writes down what it hears, and when it last did.
+/// A subscriber that writes down what it hears, and when it last heard which publisher.
 pub(crate) struct Listener {
-    heard: Arc<Mutex<(Vec<String>, Instant)>>,
+    heard: Arc<Mutex<Heard>>,
     thread: thread::JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Heard {
+    texts: Vec<String>,
+    last_of: HashMap<String, Instant>,
 }
 
 impl Listener {
     pub(crate) fn start(mut client: Client) -> Self {
-        let heard = Arc::new(Mutex::new((Vec::new(), Instant::now())));
+        let heard = Arc::<Mutex<Heard>>::default();
         let thread = thread::spawn({
             let heard = Arc::clone(&heard);
             move || {
@@ -87,8 +93,9 @@ impl Listener {
                         Message::Text(text) if text == "end" => return,
                         Message::Text(text) => {
                             let mut heard = heard.lock().unwrap();
-                            heard.0.push(text);
-                            heard.1 = Instant::now();
+                            let (publisher, _) = text.split_once('.').unwrap();
+                            heard.last_of.insert(publisher.to_owned(), Instant::now());
+                            heard.texts.push(text);
                         }
                         other => panic!("a subscriber got {other:?}"),
                     }
@@ -98,14 +105,15 @@ impl Listener {
         Self { heard, thread }
     }
 
-    pub(crate) fn last_heard(&self) -> Instant {
-        self.heard.lock().unwrap().1
+    /// How many publishers it has heard since then.
+    pub(crate) fn heard_since(&self, then: Instant) -> usize {
+        self.heard.lock().unwrap().last_of.values().filter(|last| **last > then).count()
     }
 
     /// What it heard up to the text "end".
     pub(crate) fn end(self) -> Vec<String> {
         self.thread.join().unwrap();
-        std::mem::take(&mut self.heard.lock().unwrap().0)
+        std::mem::take(&mut self.heard.lock().unwrap().texts)
     }
 }
 

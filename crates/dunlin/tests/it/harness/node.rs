@@ -4,7 +4,8 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{BufRead, BufReader},
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
+    os::fd::OwnedFd,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
@@ -40,6 +41,13 @@ impl NodeCommand {
     fn through(mut command: Command) -> Self {
         command.env_clear().args(["--log-format", "text", "--set", "listen=127.0.0.1:0"]);
         Self { command, folder: None }
+    }
+
+    /// With this listening socket handed over.
+    pub(crate) fn with_socket(listener: &TcpListener) -> Self {
+        let mut node = Self::after("export LISTEN_FDS=1 LISTEN_PID=$$; exec 3<&0");
+        node.command.stdin(OwnedFd::from(listener.try_clone().unwrap()));
+        node
     }
 
     /// One `--set` for each.

@@ -1,6 +1,7 @@
 //! A private Redis that can be stopped and started again on the same port.
 
 use std::{
+    env,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -75,7 +76,8 @@ impl Drop for Redis {
 
 /// Starts a server; none when it ends at once, most likely because the port is taken.
 fn spawn(port: u16, password: Option<&str>, folder: &TempDir) -> Option<Child> {
-    let mut command = Command::new("redis-server");
+    let program = env::var_os("REDIS_SERVER").unwrap_or("redis-server".into());
+    let mut command = Command::new(program);
     command
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
         .args(["--save", "", "--appendonly", "no"])
