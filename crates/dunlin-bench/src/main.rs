@@ -31,6 +31,12 @@ mod stall;
 
 mod check;
 
+mod chaos;
+
+mod heal;
+
+mod server;
+
 mod compare;
 
 use std::{
@@ -65,6 +71,10 @@ enum Verb {
     Stall(stall::Args),
     /// Cut centrifuge clients at random and prove that recovery loses and repeats nothing
     Check(check::Args),
+    /// Start servers and nodes, make them fail in every way, and prove that no promise is broken
+    Chaos(chaos::Args),
+    /// Have nodes heal large gaps and bear very many channels, and judge what that costs
+    Heal(heal::Args),
     /// Run floor and Dunlin in turns and print the ratios as Markdown
     Compare(compare::Args),
     /// One load process of several; `fanout --processes` starts it
@@ -88,6 +98,8 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Connect(args) => connect::run(&args),
         Verb::Stall(args) => stall::run(&args),
         Verb::Check(args) => check::run(&args),
+        Verb::Chaos(args) => chaos::run(&args),
+        Verb::Heal(args) => heal::run(&args),
         Verb::Compare(args) => compare::run(&args),
         Verb::Part => part::serve().map(|()| ExitCode::SUCCESS),
     }

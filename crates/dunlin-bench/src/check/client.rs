@@ -34,6 +34,9 @@ pub(super) struct Session {
     encoding: Encoding,
     /// Commands without an answer.
     asked: HashMap<u32, Asked>,
+    /// Subscriptions that the server cannot make now, and when to ask again (`clock::now`).
+    refused: Vec<usize>,
+    again_at: u64,
     last_id: u32,
     /// Commands to be sent as one frame.
     frame: Vec<u8>,
@@ -57,9 +60,11 @@ pub(super) enum Event {
     /// A publication of its own is in the stream.
     Acknowledged(u32),
     /// The fate of a publication of its own is unknown.
-    Unsure(Refusal),
+    Unsure(u32, Refusal),
     /// The server asks to subscribe anew.
     Resubscribe(usize),
+    /// It cannot make this subscription now.
+    Refused(usize, Refusal),
     /// There is no going on with this connection.
     Failed(Refusal),
     /// Nothing to do.
@@ -68,8 +73,8 @@ pub(super) enum Event {
 
 impl Session {
     pub(super) fn new(connection: Connection, encoding: Encoding) -> Self {
-        let (asked, frame) = (HashMap::new(), Vec::new());
-        Self { connection, encoding, asked, last_id: 0, frame }
+        let (asked, refused, frame) = (HashMap::new(), Vec::new(), Vec::new());
+        Self { connection, encoding, asked, refused, again_at: 0, last_id: 0, frame }
     }
 
     pub(super) fn connect(&mut self, token: &str) {
@@ -97,12 +102,32 @@ impl Session {
 
     /// Whether it is connected and subscribed to everything.
     pub(super) fn is_ready(&self) -> bool {
-        self.asked.values().all(|asked| matches!(asked, Asked::Publish(_)))
+        self.refused.is_empty()
+            && self.asked.values().all(|asked| matches!(asked, Asked::Publish(_)))
     }
 
-    /// Publications without an answer.
+    /// A subscription is to be asked for again at `at`, and those that wait already with it.
+    pub(super) fn postpone(&mut self, index: usize, at: u64) {
+        self.refused.push(index);
+        self.again_at = at;
+    }
+
+    /// The subscriptions to ask for again by `now`.
+    pub(super) fn take_postponed(&mut self, now: u64) -> Vec<usize> {
+        if self.again_at > now { Vec::new() } else { std::mem::take(&mut self.refused) }
+    }
+
+    /// How many publications have no answer.
     pub(super) fn unanswered(&self) -> u64 {
-        self.asked.values().filter(|asked| matches!(asked, Asked::Publish(_))).count() as u64
+        self.pending().count() as u64
+    }
+
+    /// The numbers of publications without an answer.
+    pub(super) fn pending(&self) -> impl Iterator<Item = u32> {
+        self.asked.values().filter_map(|asked| match asked {
+            Asked::Publish(sequence) => Some(*sequence),
+            _ => None,
+        })
     }
 
     /// Answers pings; says what else there is to do.
@@ -131,7 +156,10 @@ impl Session {
         };
         match (asked, reply.error, reply.subscribe) {
             (Asked::Publish(sequence), None, _) => Event::Acknowledged(sequence),
-            (Asked::Publish(_), Some(refusal), _) => Event::Unsure(refusal),
+            (Asked::Publish(sequence), Some(refusal), _) => Event::Unsure(sequence, refusal),
+            (Asked::Subscribe(index, _), Some(refusal), _) if refusal.code == INTERNAL => {
+                Event::Refused(index, refusal)
+            }
             (_, Some(refusal), _) => Event::Failed(refusal),
             (Asked::Connect, None, _) => Event::Nothing,
             (Asked::Subscribe(index, recovering), None, Some(granted)) => {
@@ -157,3 +185,5 @@ impl Session {
 
 /// From this code on an SDK subscribes again at once.
 const RESUBSCRIBE: u32 = 2500;
+/// A subscription that is refused with this code an SDK asks for again; its connection stays.
+const INTERNAL: u32 = 100;

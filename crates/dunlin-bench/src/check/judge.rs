@@ -1,17 +1,23 @@
 //! Judges what subscribers get while they come and go: per channel one order for all, no gap and
 //! no repetition, unless the server said "not recovered" at that point. Pure: no clock, no socket.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use serde::Serialize;
 
 use super::stream::{Place, Stream};
 
 /// A publication, by who published it and its number there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Message {
-    pub(super) publisher: usize,
-    pub(super) sequence: u32,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Message {
+    pub(crate) publisher: usize,
+    pub(crate) sequence: u32,
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "publication {} of client {}", self.sequence, self.publisher)
+    }
 }
 
 /// What was wrong.
@@ -31,7 +37,7 @@ pub(crate) struct Faults {
 
 /// How a subscription began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Start {
+pub(crate) enum Start {
     /// The first one, or one after "not recovered": nothing before it is owed.
     Anew,
     /// With the promise that so many publications follow at once and nothing is missing.
@@ -145,6 +151,16 @@ impl Judge {
         if !publisher.has_been_seen(message.sequence) {
             publisher.owed.insert(message.sequence);
         }
+    }
+
+    /// The channel of each reader.
+    pub(super) fn reader_channels(&self) -> impl Iterator<Item = usize> {
+        self.readers.iter().map(|reader| reader.channel)
+    }
+
+    /// The channel of each publisher.
+    pub(super) fn publisher_channels(&self) -> impl Iterator<Item = usize> {
+        self.publishers.iter().map(|publisher| publisher.channel)
     }
 
     /// Where a subscriber is: what it recovers from.

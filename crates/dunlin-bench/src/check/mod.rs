@@ -2,7 +2,8 @@
 //! some publish; everything they get is judged.
 
 mod client;
-mod judge;
+pub(crate) mod journal;
+pub(crate) mod judge;
 mod stream;
 mod swarm;
 #[cfg(test)]
@@ -14,8 +15,10 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Result, ensure};
 
-use self::swarm::Swarm;
-pub(crate) use self::verdict::Verdict;
+pub(crate) use self::{
+    swarm::Swarm,
+    verdict::{Counts, Verdict},
+};
 use crate::{centrifuge::Encoding, open, report, target::Target};
 
 /// Arguments of `dunlin-bench check`.
@@ -46,6 +49,9 @@ pub(crate) struct Args {
     /// Mean time a client is away after a cut
     #[arg(long, default_value = "200ms", value_parser = duration)]
     away: Duration,
+    /// So many of the clients are never cut
+    #[arg(long, default_value_t = 0)]
+    steady: usize,
     /// Encoding of the protocol
     #[arg(long, value_enum, default_value_t = Encoding::Json)]
     protocol: Encoding,
@@ -98,17 +104,39 @@ pub(crate) fn flock(
     period: Duration,
     half_way: impl FnOnce() -> Result<()>,
 ) -> Result<Verdict> {
-    #[derive(clap::Parser)]
-    struct Defaults {
-        #[command(flatten)]
-        args: Args,
-    }
-    let any = ["check", "--url", "ws://127.0.0.1:1/"];
-    let Defaults { args } = <Defaults as clap::Parser>::try_parse_from(any)?;
-    judge(&Args { urls, period, ..args }, half_way)
+    judge(&Args { period, ..Args::defaults(urls)? }, half_way)
 }
 
 impl Args {
+    /// Everything by default.
+    fn defaults(urls: Vec<Target>) -> Result<Self> {
+        #[derive(clap::Parser)]
+        struct Defaults {
+            #[command(flatten)]
+            args: Args,
+        }
+        let any = ["check", "--url", "ws://127.0.0.1:1/"];
+        let Defaults { args } = <Defaults as clap::Parser>::try_parse_from(any)?;
+        Ok(Self { urls, ..args })
+    }
+
+    /// A flock of this size, half of which is never cut.
+    pub(crate) fn half_steady(
+        urls: Vec<Target>,
+        clients: usize,
+        channels: usize,
+        rate: f64,
+    ) -> Result<Self> {
+        let args = Self::defaults(urls)?;
+        let subscriptions = args.subscriptions.min(channels);
+        Ok(Self { clients, channels, subscriptions, rate, steady: clients.div_ceil(2), ..args })
+    }
+
+    /// The names of all channels.
+    pub(crate) fn channel_names(&self) -> Vec<String> {
+        (0..self.channels).map(|channel| self.channel_name(channel)).collect()
+    }
+
     /// The channel that is the `index`-th of a client.
     fn channel(&self, client: usize, index: usize) -> usize {
         (client + index) % self.channels

@@ -7,13 +7,13 @@ use anyhow::Result;
 use super::{
     progress,
     scale::Scale,
-    server::{Server, Starter},
     table::{Section, at_least, at_most, met},
 };
 use crate::{
     connect, idle,
     load::{Dialect, Pace, Plan},
     report::{counts, mebibytes},
+    server::{Server, Starter},
     stall,
 };
 

@@ -7,13 +7,13 @@ use anyhow::Result;
 use super::{
     progress,
     scale::Scale,
-    server::{Server, Starter},
     table::{Section, at_most, faults, generator, median},
 };
 use crate::{
     load::{Pace, Plan},
     report::Report,
     run,
+    server::{Server, Starter},
 };
 
 /// One channel, one node, memory broker: every size of `scale`.

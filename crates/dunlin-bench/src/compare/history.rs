@@ -9,13 +9,13 @@ use super::{
     fan_out::{FAN_OUT, P99_BAR, Programs, in_turns, plan},
     progress,
     scale::Scale,
-    server::Starter,
     table::{Section, at_most},
 };
 use crate::{
     idle,
     load::{Dialect, Plan},
     report::counts,
+    server::Starter,
 };
 
 /// One channel with history, one node, memory broker: every size of `scale`.

@@ -6,8 +6,7 @@ mod fan_out;
 mod history;
 mod recovery;
 mod scale;
-mod server;
-mod table;
+pub(crate) mod table;
 
 use std::{
     io::{self, Write},
@@ -15,9 +14,10 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use self::{scale::Scale, server::Starter, table::Section};
+use self::{scale::Scale, table::Section};
+use crate::server::{self, Starter};
 
 /// Arguments of `dunlin-bench compare`.
 #[derive(clap::Args)]
@@ -74,7 +74,7 @@ enum Group {
 /// Runs the groups and prints their tables; exit code 1 when a delivery was lost, came twice or out
 /// of order, or a connection failed. A bar that is not met is said, but is no failure of the run.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let dunlin = args.dunlin.clone().map_or_else(beside_this_program, Ok)?;
+    let dunlin = args.dunlin.clone().map_or_else(server::beside_this_program, Ok)?;
     let starter = Starter::new(dunlin, args.redis_server.clone())?;
     let scale = args.scale();
     let mut out = io::stdout();
@@ -133,12 +133,6 @@ impl Args {
         scale.rounds = self.rounds.unwrap_or(scale.rounds).max(1);
         scale
     }
-}
-
-fn beside_this_program() -> Result<PathBuf> {
-    let path = std::env::current_exe()?.with_file_name("dunlin");
-    let found = path.is_file().then_some(path);
-    found.context("there is no dunlin beside this program: build it, or name it with --dunlin")
 }
 
 fn command_line() -> String {

@@ -5,17 +5,12 @@ use std::{cell::RefCell, time::Duration};
 
 use anyhow::{Context, Result};
 
-use super::{
-    history::Config,
-    progress,
-    scale::Scale,
-    server::{Server, Starter},
-    table::Section,
-};
+use super::{history::Config, progress, scale::Scale, table::Section};
 use crate::{
     check::{self, Verdict},
     load::Dialect,
     report::counts,
+    server::{Server, Starter},
 };
 
 /// Three nodes over one Redis, 300 clients that reconnect to a random node about every second, 200

@@ -5,27 +5,27 @@ use std::fmt;
 use crate::report::{Report, Verified};
 
 /// A group of rows with its heading.
-pub(super) struct Section {
+pub(crate) struct Section {
     title: String,
     head: &'static [&'static str],
     rows: Vec<Vec<String>>,
     /// Whether every delivery came once and in order, and every connection lived.
-    pub(super) clean: bool,
+    pub(crate) clean: bool,
 }
 
 impl Section {
-    pub(super) fn new(title: String, head: &'static [&'static str]) -> Self {
+    pub(crate) fn new(title: String, head: &'static [&'static str]) -> Self {
         Self { title, head, rows: Vec::new(), clean: true }
     }
 
     /// Adds a row; `clean` says whether everything behind it was right.
-    pub(super) fn row(&mut self, cells: Vec<String>, clean: bool) {
+    pub(crate) fn row(&mut self, cells: Vec<String>, clean: bool) {
         self.rows.push(cells);
         self.clean &= clean;
     }
 
     /// Stands in for rows that could not be run.
-    pub(super) fn skip(mut self, reason: &str) -> Self {
+    pub(crate) fn skip(mut self, reason: &str) -> Self {
         self.title = format!("{} (not run: {reason})", self.title);
         self.clean = false;
         self
@@ -48,36 +48,36 @@ impl fmt::Display for Section {
 }
 
 /// A figure that should be at most `bar`: `1.08 (≤ 1.15: met)`.
-pub(super) fn at_most(value: f64, bar: f64) -> String {
+pub(crate) fn at_most(value: f64, bar: f64) -> String {
     format!("{value:.2} (≤ {bar}: {})", met(value <= bar))
 }
 
 /// A figure that should be at least `bar`.
-pub(super) fn at_least(value: f64, bar: f64) -> String {
+pub(crate) fn at_least(value: f64, bar: f64) -> String {
     format!("{value:.0} (≥ {bar}: {})", met(value >= bar))
 }
 
 /// The word for whether a bar is met. No figure (NaN) meets none.
-pub(super) fn met(yes: bool) -> &'static str {
+pub(crate) fn met(yes: bool) -> &'static str {
     if yes { "met" } else { "**not met**" }
 }
 
 /// The middle one of a figure in several runs.
-pub(super) fn median(reports: &[Report], figure: impl Fn(&Report) -> f64) -> f64 {
+pub(crate) fn median(reports: &[Report], figure: impl Fn(&Report) -> f64) -> f64 {
     let mut figures: Vec<f64> = reports.iter().map(figure).collect();
     figures.sort_by(f64::total_cmp);
     figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// `lost / duplicated / out of order` over several runs.
-pub(super) fn faults(reports: &[Report]) -> String {
+pub(crate) fn faults(reports: &[Report]) -> String {
     let sum = |of: fn(&Verified) -> u64| reports.iter().map(|one| of(&one.verified)).sum::<u64>();
     let out_of_order = |one: &Verified| one.out_of_order + u64::from(one.orders_differ);
     format!("{} / {} / {}", sum(|one| one.lost), sum(|one| one.duplicated), sum(out_of_order))
 }
 
 /// The largest share of a core a load process used, in percent.
-pub(super) fn generator(reports: &[Report]) -> String {
+pub(crate) fn generator(reports: &[Report]) -> String {
     let shares = reports.iter().flat_map(|report| report.generator_cpu.iter().copied());
     format!("{:.0} %", shares.fold(0.0, f64::max) * 100.0)
 }

@@ -11,7 +11,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::bench;
+use crate::harness::{bench, is_running};
 
 /// A program that takes Dunlin's arguments and is a floor.
 fn stand_in(name: &str) -> PathBuf {
@@ -69,12 +69,6 @@ fn a_signal_leaves_nothing_running() {
             std::thread::yield_now();
         }
     }
-}
-
-/// Whether a process runs; one that waits to be reaped does not.
-fn is_running(pid: &str) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')').is_some_and(|(_, behind)| !behind.trim_start().starts_with('Z'))
 }
 
 #[test]

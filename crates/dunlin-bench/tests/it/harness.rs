@@ -1,6 +1,7 @@
 //! Starts the binary; ends what it started.
 
 use std::{
+    fs,
     io::{BufRead, BufReader},
     process::{Child, Command, Output, Stdio},
 };
@@ -49,4 +50,10 @@ pub(crate) fn report(arguments: &[&str]) -> (bool, Value) {
     let value = serde_json::from_slice(&stdout)
         .unwrap_or_else(|_| panic!("no report: {}", String::from_utf8_lossy(&stderr)));
     (status.success(), value)
+}
+
+/// Whether a process runs; one that waits to be reaped does not.
+pub(crate) fn is_running(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, behind)| !behind.trim_start().starts_with('Z'))
 }

@@ -5,8 +5,10 @@ mod faulty;
 mod harness;
 mod recovering;
 
+mod chaos;
 mod check;
 mod compare;
 mod fanout;
+mod heal;
 mod others;
 mod publish;

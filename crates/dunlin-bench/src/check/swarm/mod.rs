@@ -1,6 +1,7 @@
 //! All clients in one loop: connects, cuts, publishes, and hands everything to the judge.
 
 mod receive;
+mod record;
 
 use std::{
     io::{self, Write},
@@ -26,7 +27,7 @@ use crate::{
 };
 
 /// The clients of a check.
-pub(super) struct Swarm {
+pub(crate) struct Swarm {
     targets: Vec<Target>,
     encoding: Encoding,
     subscriptions: usize,
@@ -34,6 +35,8 @@ pub(super) struct Swarm {
     /// Mean nanoseconds a connection lives, and a client is away.
     lives: f64,
     away: f64,
+    /// Clients below this number are never cut.
+    steady: usize,
     patience: u64,
     cutting: bool,
     run: u32,
@@ -41,6 +44,8 @@ pub(super) struct Swarm {
     buffer: Box<[u8]>,
     clients: Vec<Client>,
     judge: Judge,
+    /// What is written down for an examination afterwards, if there will be one.
+    recording: Option<record::Recording>,
     counts: Counts,
     opened: u64,
     /// Why the check makes no sense with this server.
@@ -48,7 +53,7 @@ pub(super) struct Swarm {
 }
 
 impl Swarm {
-    pub(super) fn new(args: &Args) -> Result<Self> {
+    pub(crate) fn new(args: &Args) -> Result<Self> {
         let client = |number: usize| Client {
             channels: (0..args.subscriptions)
                 .map(|index| args.channel_name(args.channel(number, index)))
@@ -73,6 +78,7 @@ impl Swarm {
             rate: args.rate,
             lives: args.reconnect.as_nanos() as f64,
             away: args.away.as_nanos() as f64,
+            steady: args.steady,
             patience: nanoseconds(args.patience),
             cutting: false,
             run: clock::now() as u32,
@@ -80,6 +86,7 @@ impl Swarm {
             buffer: vec![0; BUFFER_BYTES].into(),
             clients: (0..args.clients).map(client).collect(),
             judge: Judge::new(args.channels, &readers, &publishers),
+            recording: None,
             counts: Counts::default(),
             opened: 0,
             hopeless: None,
@@ -87,7 +94,7 @@ impl Swarm {
     }
 
     /// Waits until all clients are subscribed.
-    pub(super) fn gather(&mut self) -> Result<()> {
+    pub(crate) fn gather(&mut self) -> Result<()> {
         let patience = clock::now() + self.patience;
         while self.absent() > 0 {
             self.turn(clock::now() + TICK_NS)?;
@@ -106,10 +113,25 @@ impl Swarm {
         Ok(())
     }
 
-    /// Publishes at the wanted rate and cuts clients at random.
+    /// Publishes at the wanted rate and cuts clients at random, for so long.
     pub(super) fn publish_for(&mut self, period: Duration) -> Result<()> {
+        let (period, mut progress) = (nanoseconds(period), PROGRESS_NS);
+        self.publish_while(|swarm, elapsed| {
+            if elapsed >= progress {
+                progress += PROGRESS_NS;
+                swarm.tell(elapsed / SECOND);
+            }
+            elapsed < period
+        })
+    }
+
+    /// Publishes at the wanted rate and cuts clients at random as long as `go_on` says so, which
+    /// learns how many nanoseconds have passed.
+    pub(crate) fn publish_while(
+        &mut self,
+        mut go_on: impl FnMut(&Self, u64) -> bool,
+    ) -> Result<()> {
         let started = clock::now();
-        let (end, mut progress) = (started + nanoseconds(period), started + PROGRESS_NS);
         self.cutting = true;
         for number in 0..self.clients.len() {
             self.clients[number].due = started + exponential(self.lives);
@@ -117,7 +139,7 @@ impl Swarm {
         let mut published = 0_u64;
         loop {
             let now = clock::now();
-            if now >= end {
+            if !go_on(self, now - started) {
                 break;
             }
             let mut due = started + (published as f64 / self.rate * SECOND as f64) as u64;
@@ -127,17 +149,13 @@ impl Swarm {
                 due = started + (published as f64 / self.rate * SECOND as f64) as u64;
             }
             self.turn(due.min(now + TICK_NS))?;
-            if now >= progress {
-                progress += PROGRESS_NS;
-                self.tell((now - started) / SECOND);
-            }
         }
         self.cutting = false;
         Ok(())
     }
 
     /// Lets all come back and receives what is still on its way, within bounds.
-    pub(super) fn drain(&mut self) -> Result<()> {
+    pub(crate) fn drain(&mut self) -> Result<()> {
         let patience = clock::now() + self.patience;
         while clock::now() < patience {
             let unanswered: u64 = self.sessions().map(Session::unanswered).sum();
@@ -146,7 +164,24 @@ impl Swarm {
             }
             self.turn(clock::now() + TICK_NS)?;
         }
-        // For what comes twice.
+        self.listen_on()
+    }
+
+    /// Lets all come back and receives what is still on its way; what is missing then an
+    /// examination will tell.
+    pub(crate) fn settle(&mut self) -> Result<()> {
+        let patience = clock::now() + self.patience;
+        while clock::now() < patience {
+            if self.absent() + self.sessions().map(Session::unanswered).sum::<u64>() == 0 {
+                break;
+            }
+            self.turn(clock::now() + TICK_NS)?;
+        }
+        self.listen_on()
+    }
+
+    /// A little longer: for what comes late, or twice.
+    fn listen_on(&mut self) -> Result<()> {
         let quiet = clock::now() + SECOND;
         while clock::now() < quiet {
             self.turn(quiet.min(clock::now() + TICK_NS))?;
@@ -156,10 +191,8 @@ impl Swarm {
 
     /// What was found.
     pub(super) fn verdict(&self) -> Verdict {
-        let mut counts = self.counts.clone();
-        counts.unknown += self.sessions().map(Session::unanswered).sum::<u64>();
         Verdict {
-            counts,
+            counts: self.final_counts(),
             not_back: self.absent(),
             behind: self.judge.behind(),
             lost: self.judge.lost(),
@@ -174,8 +207,18 @@ impl Swarm {
         })
     }
 
+    /// Counts at the end: what has no answer now is unknown.
+    pub(crate) fn final_counts(&self) -> Counts {
+        let unanswered = self.sessions().map(Session::unanswered).sum::<u64>();
+        Counts { unknown: self.counts.unknown + unanswered, ..self.counts.clone() }
+    }
+
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
     /// Clients that are not subscribed to everything now.
-    fn absent(&self) -> u64 {
+    pub(crate) fn absent(&self) -> u64 {
         (self.clients.len() - self.sessions().filter(|session| session.is_ready()).count()) as u64
     }
 
@@ -196,6 +239,7 @@ impl Swarm {
             if self.clients[number].due <= now {
                 self.act(number);
             }
+            self.subscribe_again(number, now);
         }
         self.epoll.wait(Some(deadline))?;
         for index in 0..self.epoll.ready_count() {
@@ -215,13 +259,13 @@ impl Swarm {
             Link::Down => self.open(number),
             Link::Opening(_) => {
                 Counts::note(&mut self.counts.failures, "no answer".into());
-                self.leave(number);
+                self.lose(number);
             }
+            Link::Open(_) if self.cutting && number >= self.steady => self.cut(number),
             Link::Open(session) if !session.is_ready() => {
                 Counts::note(&mut self.counts.closed, "no answer".into());
-                self.leave(number);
+                self.lose(number);
             }
-            Link::Open(_) if self.cutting => self.cut(number),
             Link::Open(_) => self.clients[number].due = u64::MAX,
         }
     }
@@ -248,9 +292,10 @@ impl Swarm {
         if !session.is_ready() {
             return;
         }
-        let mut data = [b'.'; Stamp::BYTES];
-        let (run, sequence) = (self.run, client.sequence);
-        Stamp { run, publisher: number as u32, sequence, sent_ns: clock::now() }.write(&mut data);
+        let (run, sequence, now) = (self.run, client.sequence, clock::now());
+        let bytes = self.recording.as_mut().map_or(Stamp::BYTES, |it| it.sent(number, now));
+        let mut data = vec![b'.'; bytes];
+        Stamp { run, publisher: number as u32, sequence, sent_ns: now }.write(&mut data);
         session.publish(&client.channels[0], sequence, &String::from_utf8_lossy(&data));
         client.sequence += 1;
         self.counts.publications += 1;
@@ -267,7 +312,7 @@ impl Swarm {
         });
         if let Err(ending) = sent {
             Counts::note(&mut self.counts.closed, ending.to_string());
-            self.leave(number);
+            self.lose(number);
         }
     }
 
@@ -285,7 +330,7 @@ impl Swarm {
 
     fn fail(&mut self, number: usize, reason: String) {
         Counts::note(&mut self.counts.refused, reason);
-        self.leave(number);
+        self.lose(number);
     }
 
     /// The end of a connection; the client comes back after a while.

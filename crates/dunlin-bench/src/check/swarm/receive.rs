@@ -1,6 +1,6 @@
 //! What clients do with what they get.
 
-use super::{ANSWER_NS, REFUSED_NS, Swarm, exponential};
+use super::{ANSWER_NS, REFUSED_NS, Swarm, exponential, record::Recording};
 use crate::{
     centrifuge::{Publication, Subscribed},
     check::{
@@ -25,7 +25,7 @@ impl Swarm {
                 Ok(true) => self.greet(number),
                 Err(failure) => {
                     Counts::note(&mut self.counts.failures, failure.to_string());
-                    self.leave(number);
+                    self.lose(number);
                     self.clients[number].due = clock::now() + REFUSED_NS;
                 }
             },
@@ -81,7 +81,7 @@ impl Swarm {
         }
         if let Err(ending) = received {
             Counts::note(&mut self.counts.closed, ending.to_string());
-            self.leave(number);
+            self.lose(number);
         }
     }
 
@@ -94,9 +94,11 @@ impl Swarm {
             Event::Acknowledged(sequence) => {
                 self.counts.acknowledged += 1;
                 self.judge.acknowledge(Message { publisher: number, sequence });
+                self.note_answer(number, sequence, true);
             }
-            Event::Unsure(refusal) => {
+            Event::Unsure(sequence, refusal) => {
                 self.counts.unknown += 1;
+                self.note_answer(number, sequence, false);
                 let kind = format!("publish {} {}", refusal.code, refusal.message);
                 Counts::note(&mut self.counts.refused, kind);
             }
@@ -105,15 +107,46 @@ impl Swarm {
             }
             Event::Resubscribe(index) => {
                 self.counts.resubscribed += 1;
+                self.subscribe(number, index);
+            }
+            Event::Refused(index, refusal) => {
+                let reason = format!("{} {}", refusal.code, refusal.message);
+                Counts::note(&mut self.counts.refused, reason);
                 let client = &mut self.clients[number];
                 let Link::Open(session) = &mut client.link else { return };
-                let position = self.judge.position(number * self.subscriptions + index);
-                session.subscribe(index, &client.channels[index], position);
+                session.postpone(index, clock::now() + REFUSED_NS);
+                if number < self.steady {
+                    // It has its answer.
+                    client.due = u64::MAX;
+                    self.recording.iter().for_each(|it| it.signals.troubled());
+                }
             }
             Event::Failed(refusal) => {
                 self.fail(number, format!("{} {}", refusal.code, refusal.message));
             }
         }
+    }
+
+    /// Asks for a subscription on an open connection.
+    fn subscribe(&mut self, number: usize, index: usize) {
+        let client = &mut self.clients[number];
+        let Link::Open(session) = &mut client.link else { return };
+        let position = self.judge.position(number * self.subscriptions + index);
+        session.subscribe(index, &client.channels[index], position);
+        client.due = client.due.min(clock::now() + ANSWER_NS);
+    }
+
+    /// Asks for those again that were refused a moment ago.
+    pub(super) fn subscribe_again(&mut self, number: usize, now: u64) {
+        let Link::Open(session) = &mut self.clients[number].link else { return };
+        let postponed = session.take_postponed(now);
+        if postponed.is_empty() {
+            return;
+        }
+        for index in postponed {
+            self.subscribe(number, index);
+        }
+        self.send(number);
     }
 
     fn subscribed(&mut self, number: usize, index: usize, recovering: bool, granted: Subscribed) {
@@ -137,6 +170,9 @@ impl Swarm {
             return self.fail(number, "malformed offset".into());
         }
         self.judge.subscribe(reader, start, &granted.epoch, granted.offset);
+        if let Some(Recording { journal, .. }) = &mut self.recording {
+            journal.started(reader, clock::now(), start, &granted.epoch, granted.offset);
+        }
         for publication in granted.publications {
             self.deliver(number, index, &publication);
         }
@@ -150,7 +186,16 @@ impl Swarm {
         let stamp = Stamp::read(publication.data.as_bytes()).filter(|stamp| stamp.run == self.run);
         let message = stamp
             .map(|stamp| Message { publisher: stamp.publisher as usize, sequence: stamp.sequence });
-        self.judge.deliver(number * self.subscriptions + index, publication.offset, message);
+        let reader = number * self.subscriptions + index;
+        self.judge.deliver(reader, publication.offset, message);
+        let Some(Recording { journal, signals }) = &mut self.recording else { return };
+        let now = clock::now();
+        journal.delivered(reader, now, publication.offset, message);
+        if let Some(Stamp { sent_ns, .. }) = stamp
+            && number < self.steady
+        {
+            signals.delivered(journal.readers[reader].channel, sent_ns, now);
+        }
     }
 }
 

@@ -1,8 +1,8 @@
-//! The programs a comparison starts: floor, Dunlin, redis-server. Each is killed when it is
+//! The programs that this one starts: floor, Dunlin, redis-server. Each is killed when it is
 //! dropped, and all are when this process is told to end.
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
@@ -26,17 +26,17 @@ use signal_hook::{
 use crate::{load::Dialect, target::Target};
 
 /// Knows the programs and starts them.
-pub(super) struct Starter {
+pub(crate) struct Starter {
     dunlin: PathBuf,
     redis: PathBuf,
     running: Running,
 }
 
 /// A started program; killed when dropped.
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
     /// Where it listens.
-    pub(super) address: SocketAddr,
+    pub(crate) address: SocketAddr,
     running: Running,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Server {
 type Running = Arc<Mutex<Vec<u32>>>;
 
 impl Starter {
-    pub(super) fn new(dunlin: PathBuf, redis: PathBuf) -> Result<Self> {
+    pub(crate) fn new(dunlin: PathBuf, redis: PathBuf) -> Result<Self> {
         let running = Running::default();
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
         let at_the_end = Arc::clone(&running);
@@ -62,25 +62,37 @@ impl Starter {
     }
 
     /// Starts a floor: this program.
-    pub(super) fn floor(&self, arguments: &[&str]) -> Result<Server> {
-        self.listening(Command::new(std::env::current_exe()?).arg("floor").args(arguments))
+    pub(crate) fn floor(&self, arguments: &[&str]) -> Result<Server> {
+        self.listening(Command::new(std::env::current_exe()?).arg("floor").args(arguments), None)
     }
 
     /// Starts a node with one shard on a free port.
-    pub(super) fn dunlin(&self, arguments: &[&str]) -> Result<Server> {
+    pub(crate) fn dunlin(&self, arguments: &[&str]) -> Result<Server> {
         let mut command = Command::new(&self.dunlin);
         command.args(["serve", "--listen", "127.0.0.1:0", "--set", "shards=1"]);
-        self.listening(command.args(arguments))
+        self.listening(command.args(arguments), None)
+    }
+
+    /// Starts a node with one shard at an address; what it says goes behind what `log` holds.
+    pub(crate) fn dunlin_at(
+        &self,
+        address: SocketAddr,
+        arguments: &[&str],
+        log: &Path,
+    ) -> Result<Server> {
+        let mut command = Command::new(&self.dunlin);
+        command.args(["serve", "--listen", &address.to_string(), "--set", "shards=1"]);
+        self.listening(command.args(arguments), Some(log))
     }
 
     /// Starts a Redis that keeps nothing on a free port; `None` when there is no such program.
-    pub(super) fn redis(&self) -> Result<Option<Server>> {
+    pub(crate) fn redis(&self) -> Result<Option<Server>> {
         self.redis_with(None, &["--appendonly", "no"])
     }
 
     /// Starts a Redis that writes everything into `folder` before it answers, on a free port or at
     /// `address`; `None` when there is no such program.
-    pub(super) fn keeping_redis(
+    pub(crate) fn keeping_redis(
         &self,
         folder: &Path,
         address: Option<SocketAddr>,
@@ -93,10 +105,20 @@ impl Starter {
     fn redis_with(&self, address: Option<SocketAddr>, keep: &[&str]) -> Result<Option<Server>> {
         let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr();
         let address = address.map_or_else(free, Ok)?;
+        let port = address.port().to_string();
+        let place = ["--bind", "127.0.0.1", "--port", &port, "--save", ""];
+        self.redis_at(address, &[&place[..], keep].concat())
+    }
+
+    /// Starts a redis-server with these arguments, which let it listen on `address`, and waits
+    /// until it answers; `None` when there is no such program.
+    pub(crate) fn redis_at(
+        &self,
+        address: SocketAddr,
+        arguments: &[&str],
+    ) -> Result<Option<Server>> {
         let mut command = Command::new(&self.redis);
-        command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string()]);
-        command.args(["--save", ""]).args(keep).stdout(Stdio::null());
-        let child = match command.spawn() {
+        let child = match command.args(arguments).stdout(Stdio::null()).spawn() {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             child => child.with_context(|| format!("cannot start {}", self.redis.display()))?,
         };
@@ -112,7 +134,7 @@ impl Starter {
     }
 
     /// Starts a program that says where it listens.
-    fn listening(&self, command: &mut Command) -> Result<Server> {
+    fn listening(&self, command: &mut Command, log: Option<&Path>) -> Result<Server> {
         let program = command.get_program().to_string_lossy().into_owned();
         let mut child = command
             .stdin(Stdio::null())
@@ -122,8 +144,9 @@ impl Starter {
             .with_context(|| format!("cannot start {program}"))?;
         let (sender, lines) = sync_channel(64);
         if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
-            read_lines(stdout, sender.clone());
-            read_lines(stderr, sender);
+            let open = |path| File::options().create(true).append(true).open(path);
+            read_lines(stdout, sender.clone(), log.map(open).transpose()?);
+            read_lines(stderr, sender, log.map(open).transpose()?);
         }
         // Registered before anything can fail, so that it is killed then.
         let mut server = self.register(child, SocketAddr::from(([0; 4], 0)));
@@ -142,12 +165,29 @@ impl Starter {
 }
 
 impl Server {
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill_process(Pid::from_child(&self.child), signal)?)
+    }
+
+    /// Waits until it has ended by itself; false when that takes longer.
+    pub(crate) fn has_ended_within(&mut self, patience: Duration) -> Result<bool> {
+        let patience = Instant::now() + patience;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > patience {
+                return Ok(false);
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(true)
+    }
+
     /// Where it speaks a dialect.
-    pub(super) fn target(&self, dialect: Dialect) -> Target {
+    pub(crate) fn target(&self, dialect: Dialect) -> Target {
         let path = match dialect {
             Dialect::Plain => "/ws",
             Dialect::CentrifugeJson | Dialect::CentrifugeProtobuf => "/connection/websocket",
@@ -166,8 +206,15 @@ impl Drop for Server {
     }
 }
 
+/// The server that was built with this program.
+pub(crate) fn beside_this_program() -> Result<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name("dunlin");
+    let found = path.is_file().then_some(path);
+    found.context("there is no dunlin beside this program: build it, or name it with --dunlin")
+}
+
 /// This machine in a few words.
-pub(super) fn machine() -> String {
+pub(crate) fn machine() -> String {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpus
@@ -177,9 +224,17 @@ pub(super) fn machine() -> String {
     format!("{cores} cores ({model})")
 }
 
-fn read_lines(output: impl Read + Send + 'static, sender: SyncSender<String>) {
+fn read_lines(
+    output: impl Read + Send + 'static,
+    sender: SyncSender<String>,
+    mut log: Option<File>,
+) {
     thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
+            if let Some(log) = &mut log {
+                // A full disk is no reason to stop the reading.
+                let _ = writeln!(log, "{line}");
+            }
             if sender.send(line).is_err() {
                 break;
             }
