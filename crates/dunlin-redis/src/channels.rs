@@ -21,7 +21,7 @@ use self::{
     entry::{Entry, State},
     flights::Flights,
     rests::Rests,
-    wishes::Wishes,
+    wishes::{Kind, Wishes},
 };
 use crate::{
     keys::Keys,
@@ -93,18 +93,11 @@ impl Channels {
         }
     }
 
-    /// Starts anew on a fresh connection, where nothing stands, with these channels wanted. The
-    /// probe, if it is here, is asked for first.
-    pub(crate) fn restart(
-        &mut self,
-        probe: Option<&ProbeChannel>,
-        wanted: impl IntoIterator<Item = ChannelName>,
-    ) {
+    /// Starts anew on a fresh connection, where nothing stands. The probe, if it is here, is asked
+    /// for first.
+    pub(crate) fn restart(&mut self, probe: Option<&ProbeChannel>) {
         *self = Self::new(self.keys.clone());
         probe.into_iter().for_each(|probe| self.want_probe(probe));
-        for name in wanted {
-            self.want(&name);
-        }
     }
 
     /// The probe has gone to another partition.
@@ -126,6 +119,20 @@ impl Channels {
 
     /// Notes a wish for a channel. True when it stands already.
     pub(crate) fn want(&mut self, name: &ChannelName) -> bool {
+        self.note_wish(Kind::New, name)
+    }
+
+    /// The same of a channel that stood before, or elsewhere, and comes after the new ones.
+    pub(crate) fn want_back(&mut self, name: &ChannelName) -> bool {
+        self.note_wish(Kind::Back, name)
+    }
+
+    /// If the channel is to be asked for, it is with the new ones.
+    pub(crate) fn hurry(&mut self, name: &ChannelName) {
+        self.to_subscribe.hurry(self.keys.group(name), self.keys.channel(name));
+    }
+
+    fn note_wish(&mut self, kind: Kind, name: &ChannelName) -> bool {
         let key = self.keys.channel(name);
         let group = self.keys.group(name);
         let unknown = || Entry { is_wanted: false, ..Entry::new(Some(name.clone()), group) };
@@ -133,7 +140,10 @@ impl Channels {
         let was_wanted = mem::replace(&mut entry.is_wanted, true);
         self.wanted += usize::from(!was_wanted);
         match entry.state {
-            State::Absent if !was_wanted => self.to_subscribe.insert(group, key),
+            State::Absent if !was_wanted => self.to_subscribe.insert(group, kind, key),
+            State::Absent | State::Doubted if kind == Kind::New => {
+                self.to_subscribe.hurry(group, key);
+            }
             State::Standing => {
                 self.to_unsubscribe.remove(group, &key);
                 return true;
@@ -157,11 +167,11 @@ impl Channels {
                 self.to_subscribe.remove(entry.group, &key);
                 self.entries.remove(&key);
             }
-            State::Standing => self.to_unsubscribe.insert(entry.group, key),
+            State::Standing => self.to_unsubscribe.insert(entry.group, Kind::New, key),
             State::Doubted => {
                 entry.state = State::Unsubscribing;
                 self.to_subscribe.remove(entry.group, &key);
-                self.to_unsubscribe.insert(entry.group, key);
+                self.to_unsubscribe.insert(entry.group, Kind::New, key);
             }
             State::Subscribing | State::Unsubscribing => {}
         }
@@ -188,7 +198,7 @@ impl Channels {
                 State::Standing | State::Doubted => {
                     entry.state = State::Unsubscribing;
                     to_subscribe.remove(entry.group, key);
-                    to_unsubscribe.insert(entry.group, key.clone());
+                    to_unsubscribe.insert(entry.group, Kind::New, key.clone());
                 }
                 State::Subscribing | State::Unsubscribing => {}
             }
@@ -249,7 +259,11 @@ impl Channels {
                     None => Confirmed::ProbeStands,
                     Some(name) if entry.is_wanted => Confirmed::Stands(name.clone()),
                     Some(_) => {
-                        self.to_unsubscribe.insert(entry.group, Bytes::copy_from_slice(key));
+                        self.to_unsubscribe.insert(
+                            entry.group,
+                            Kind::New,
+                            Bytes::copy_from_slice(key),
+                        );
                         Confirmed::Nothing
                     }
                 };
@@ -321,7 +335,7 @@ impl Channels {
                         self.ask_again(&key, State::Doubted);
                     } else {
                         entry.state = State::Unsubscribing;
-                        self.to_unsubscribe.insert(entry.group, key);
+                        self.to_unsubscribe.insert(entry.group, Kind::New, key);
                     }
                 }
                 _ => {}
@@ -382,7 +396,7 @@ impl Channels {
         entry.state = state;
         let key = Bytes::copy_from_slice(key);
         match entry.name {
-            Some(_) => self.to_subscribe.insert(entry.group, key),
+            Some(_) => self.to_subscribe.insert(entry.group, Kind::Back, key),
             None => self.one_by_one.push(key),
         }
     }

@@ -131,14 +131,19 @@ impl SubscribeLink {
     /// Begins with a connection on which nothing stands yet.
     fn meet(&mut self) {
         // In this order: a wish is in the table of interest before its order is here to be dropped.
-        let arrived: Vec<_> = self.orders.take().iter().filter_map(Order::arrived).collect();
+        let orders = self.orders.take();
+        let arrived: Vec<_> = orders.iter().filter_map(Order::arrived).collect();
         self.start_over(&arrived);
         let wanted = self.interest.channels(&|channel| self.part.has(channel));
         self.orders.restart(&arrived, &wanted);
         if let Some(probe) = &mut self.probe {
             probe.follow();
         }
-        self.channels.restart(self.probe.as_ref(), wanted);
+        self.channels.restart(self.probe.as_ref());
+        for channel in &wanted {
+            self.channels.want_back(channel);
+        }
+        orders.iter().filter_map(Order::wished).for_each(|channel| self.channels.hurry(channel));
         self.orders.note_channels(self.channels.wanted());
         let part = self.part.clone();
         Partition::all().filter(|it| part.has_partition(*it)).for_each(|it| self.reread(it));
@@ -240,7 +245,7 @@ impl SubscribeLink {
             self.reread(*partition);
         }
         for channel in &wanted {
-            self.channels.want(channel);
+            self.channels.want_back(channel);
         }
     }
 

@@ -65,6 +65,27 @@ fn what_is_wished_first_is_asked_for_first() {
     assert_eq!(asked, [&all[1..], &all[..1]].concat());
 }
 
+/// Somebody waits for them, and of the others there may be hundreds of thousands.
+#[test]
+fn new_wishes_come_before_what_comes_back() {
+    let mut channels = Channels::new(Keys::new(""));
+    (0..600).for_each(|number| assert!(!channels.want_back(&name(number))));
+    channels.want(&name(600));
+    channels.hurry(&name(599));
+    // Nobody wants this one any more.
+    channels.hurry(&name(601));
+    let asked: Vec<Bytes> =
+        std::iter::from_fn(|| command(&mut channels)).flat_map(|(_, keys)| keys).collect();
+    let names = [600, 599].into_iter().chain(0..599).map(|number| name(number).to_string());
+    assert_eq!(asked, names.map(Bytes::from).collect::<Vec<_>>());
+    // What Redis ends by itself comes back, too.
+    asked.iter().for_each(|key| drop(channels.confirm(Verb::Subscribe, key)));
+    channels.confirm(Verb::Unsubscribe, b"c7");
+    channels.want(&name(602));
+    let (_, keys) = command(&mut channels).unwrap();
+    assert_eq!(keys, ["c602", "c7"]);
+}
+
 #[test]
 fn so_many_commands_are_in_flight_and_no_more() {
     let mut channels = Channels::new(Keys::new("p:"));

@@ -56,6 +56,13 @@ impl Order {
         self.partition().filter(|_| matches!(self, Self::Arrive(_)))
     }
 
+    pub(super) fn wished(&self) -> Option<&ChannelName> {
+        match self {
+            Self::Channel(Verb::Subscribe, channel) => Some(channel),
+            _ => None,
+        }
+    }
+
     /// Whether both may be followed in one go.
     pub(super) fn go_together(&self, other: &Self) -> bool {
         mem::discriminant(self) == mem::discriminant(other)

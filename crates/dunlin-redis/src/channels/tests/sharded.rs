@@ -95,7 +95,10 @@ fn a_partition_that_is_elsewhere_is_asked_for_less_and_less_often_and_nobody_is_
 fn the_probe_comes_first_and_comes_back() {
     let (names, mut channels) = (names(), sharded());
     let probe = ProbeChannel::new(Keys::new("").sharded(), Shares::even(1).of(0));
-    channels.restart(Some(&probe), names);
+    channels.restart(Some(&probe));
+    for name in &names {
+        channels.want_back(name);
+    }
     assert_eq!(command(&mut channels), Some((Verb::Subscribe, vec![probe.name().clone()])));
     assert_eq!(channels.confirm(Verb::Subscribe, probe.name()), Confirmed::ProbeStands);
     assert!(channels.receiver(probe.name()).is_none());
@@ -305,7 +308,7 @@ fn the_probe_goes_where_the_lane_is() {
     let mut channels = sharded();
     let mut probe = ProbeChannel::new(Keys::new("").sharded(), shares.of(0));
     let first = probe.name().clone();
-    channels.restart(Some(&probe), []);
+    channels.restart(Some(&probe));
     assert_eq!(command(&mut channels), Some((Verb::Subscribe, vec![first.clone()])));
     channels.confirm(Verb::Subscribe, &first);
     shares.give(Partition::FIRST, 1);
