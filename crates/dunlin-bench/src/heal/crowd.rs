@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
@@ -25,7 +25,9 @@ pub(super) struct Crowd {
 struct Shared {
     stopped: AtomicBool,
     subscribed: AtomicUsize,
-    gathered: AtomicUsize,
+    /// How many clients have all their channels, and who waits for that.
+    gathered: Mutex<usize>,
+    one_more: Condvar,
     seen: Mutex<Vec<(u64, Push)>>,
 }
 
@@ -41,14 +43,13 @@ impl Crowd {
                 let first = client * CHANNELS_PER_CLIENT;
                 let own = first..channels.min(first + CHANNELS_PER_CLIENT);
                 let wanted = if client < CLIENTS_PER_WANTED { wanted } else { 0 };
+                shared.wait_for_turn(client);
                 shared.follow(Client::connect(node)?, own, wanted)
             })
         };
         let tasks: Vec<_> = (0..clients).map(task).collect();
         let mut said = clock::now();
-        while shared.gathered.load(Ordering::Relaxed) < clients
-            && !tasks.iter().any(JoinHandle::is_finished)
-        {
+        while *lock(&shared.gathered) < clients && !tasks.iter().any(JoinHandle::is_finished) {
             thread::sleep(Duration::from_millis(50));
             if clock::now() - said > 5 * clock::SECOND {
                 said = clock::now();
@@ -57,7 +58,7 @@ impl Crowd {
             }
         }
         let crowd = Self { shared, tasks };
-        if crowd.shared.gathered.load(Ordering::Relaxed) < clients {
+        if *lock(&crowd.shared.gathered) < clients {
             crowd.stop()?;
             return Err(anyhow!("the clients did not gather"));
         }
@@ -66,16 +67,28 @@ impl Crowd {
 
     /// What came since the last time, and when.
     pub(super) fn take_seen(&self) -> Vec<(u64, Push)> {
-        std::mem::take(&mut *self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.shared.seen))
     }
 
     pub(super) fn stop(self) -> Result<()> {
         self.shared.stopped.store(true, Ordering::Relaxed);
+        // Nobody is between its look at `stopped` and its wait.
+        drop(lock(&self.shared.gathered));
+        self.shared.one_more.notify_all();
         join(self.tasks)
     }
 }
 
 impl Shared {
+    /// Waits until few enough gather: a node whose clients ask for more in one moment than two
+    /// cores can do within the 5 s of a subscription has to refuse some.
+    fn wait_for_turn(&self, client: usize) {
+        let is_early = |gathered: &mut usize| {
+            client >= *gathered + GATHERING_MAX && !self.stopped.load(Ordering::Relaxed)
+        };
+        drop(self.one_more.wait_while(lock(&self.gathered), is_early));
+    }
+
     fn follow(&self, mut client: Client, own: std::ops::Range<usize>, wanted: usize) -> Result<()> {
         let mut own = own.map(name);
         loop {
@@ -89,16 +102,20 @@ impl Shared {
             self.subscribed.fetch_add(count, Ordering::Relaxed);
         }
         client.subscribe_all((0..wanted).map(wanted_name))?;
-        self.gathered.fetch_add(1, Ordering::Relaxed);
+        *lock(&self.gathered) += 1;
+        self.one_more.notify_all();
         client.be_patient()?;
         while !self.stopped.load(Ordering::Relaxed) {
             let pushes = client.pushes(Duration::ZERO)?;
             let at = clock::now();
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.extend(pushes.into_iter().map(|push| (at, push)));
+            lock(&self.seen).extend(pushes.into_iter().map(|push| (at, push)));
         }
         Ok(())
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A channel with one subscriber.
@@ -114,3 +131,5 @@ pub(super) fn wanted_name(number: usize) -> String {
 const CLIENTS_PER_WANTED: usize = 10;
 /// More than clients have, few enough that a node finds each without long searches.
 const CHANNELS_PER_CLIENT: usize = 1000;
+/// How many clients ask for their channels at the same time, 250 channels each.
+const GATHERING_MAX: usize = 64;
