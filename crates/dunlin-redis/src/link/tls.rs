@@ -62,8 +62,11 @@ impl Tls {
         LinkError::Tls(match cause {
             None => return LinkError::Broken(error),
             // The signature is bad where another authority has the name of one that is trusted.
+            // And another's own certificate may say anything but that it is a server's.
             Some(Error::InvalidCertificate(
-                CertificateError::UnknownIssuer | CertificateError::BadSignature,
+                CertificateError::UnknownIssuer
+                | CertificateError::BadSignature
+                | CertificateError::Other(_),
             )) => "nobody here trusts its certificate (redis.ca_file names whom to trust: the \
                  authority, or the certificate itself)"
                 .to_owned(),
