@@ -207,6 +207,10 @@ impl Queue {
         let told = self.overrun.get_or_insert_default();
         for notice in notices {
             let Notice::Publication(publication) = notice else {
+                if let Notice::Joined(joined) = &notice {
+                    // Who begins here was told of nothing before.
+                    told.remove(&joined.channel);
+                }
                 self.notices.push(notice);
                 continue;
             };
@@ -223,10 +227,13 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use tokio::task::yield_now;
 
     use super::*;
     use crate::{
+        ids::ShardId,
         limits::tests::small,
         position::{Epoch, Position},
         publication::Kind,
@@ -280,19 +287,36 @@ mod tests {
             let publication = Publication::new(channel, Kind::Text, Bytes::new());
             Arc::new(publication.at(Position { offset, epoch }))
         };
-        for offset in 1..1000 {
-            inbox.push(&[publication("lost")]);
-            inbox.push(&[placed(offset)]);
-        }
+        let lose = |offsets: Range<u64>| {
+            for offset in offsets {
+                inbox.push(&[publication("lost")]);
+                inbox.push(&[placed(offset)]);
+            }
+        };
+        lose(1..500);
+        inbox.push_joined(Joined {
+            connection: ConnectionId { shard: ShardId::new(0), slot: 0, generation: 0 },
+            channel: ChannelName::new("kept").unwrap(),
+            number: 0,
+            snapshot: Snapshot::default(),
+        });
+        lose(500..1000);
         let mut turn = Vec::new();
         inbox.take(&mut turn);
         let [Notice::Publication(_), Notice::Publication(_), rest @ ..] = &turn[..] else {
             panic!("{turn:?}")
         };
-        let [Notice::Turned(left, Turn::Dropped), Notice::Turned(right, Turn::Lost)] = rest else {
+        let [
+            Notice::Turned(left, Turn::Dropped),
+            Notice::Turned(right, Turn::Lost),
+            Notice::Joined(_),
+            Notice::Turned(again, Turn::Lost),
+        ] = rest
+        else {
             panic!("{rest:?}")
         };
-        assert_eq!((left.as_str(), right.as_str()), ("c", "kept"));
+        let names = [left, right, again].map(ChannelName::as_str);
+        assert_eq!(names, ["c", "kept", "kept"], "who joined late is told, too");
         // It took what it was given: all is as before.
         turn.clear();
         inbox.push(&[placed(1000)]);
