@@ -33,9 +33,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Where the next read has to begin, so that it is of use for all who waited with this one.
+    /// Where the next read has to begin, so that it is of use for all who waited with this one and
+    /// have not been answered.
     pub(super) fn for_all_behind(&self, since: Position) -> Position {
-        self.furthest.filter(|furthest| is_behind(*furthest, since)).unwrap_or(since)
+        let open = self.furthest.filter(|furthest| *furthest != self.read.since);
+        open.filter(|furthest| is_behind(*furthest, since)).unwrap_or(since)
     }
 }
 
@@ -130,7 +132,7 @@ mod tests {
         task::Poll,
     };
 
-    use tokio::sync::oneshot;
+    use tokio::{sync::oneshot, task::yield_now};
 
     use super::*;
     use crate::position::Epoch;
@@ -176,6 +178,20 @@ mod tests {
         reads.read(&channel, at(2), ask).await.unwrap();
         assert_eq!(asked.get(), 2);
         assert!(reads.flights.lock().is_empty());
+    }
+
+    /// Or nobody else would have his turn before all give up.
+    #[tokio::test]
+    async fn what_is_lost_is_read_once() {
+        let (reads, channel) = (Reads::default(), channel());
+        let ask = |since: Position| async move {
+            yield_now().await;
+            Ok(Recovery::Lost { top: since })
+        };
+        let both = tokio::join!(reads.read(&channel, at(2), ask), reads.read(&channel, at(2), ask));
+        for told in [both.0, both.1] {
+            assert_eq!(told.unwrap().for_all_behind(at(7)), at(7));
+        }
     }
 
     #[tokio::test]
