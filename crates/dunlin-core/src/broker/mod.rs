@@ -70,8 +70,8 @@ pub trait Broker: Send + Sync {
     fn outages(&self, channel: Option<&ChannelName>) -> Vec<Outage>;
 
     /// A part of what is kept of `channel`, a page of it where there is more, and its newest
-    /// position. A channel that was never
-    /// published to has a position too: before its first publication.
+    /// position. A channel that was never published to has a position too: before its first
+    /// publication.
     ///
     /// # Errors
     /// [`HistoryError`].

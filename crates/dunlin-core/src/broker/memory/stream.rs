@@ -9,6 +9,7 @@ use std::{
 use crate::{
     broker::{History, HistoryQuery, PageBounds, Recovery, Terms},
     error::HistoryError,
+    history::PAGE_BYTES,
     namespace::Retention,
     position::{Epoch, Position},
     publication::Publication,
@@ -132,11 +133,11 @@ impl Stream {
             Some(since) if query.is_reverse => entry.offset < since.offset,
             Some(since) => entry.offset > since.offset,
         };
-        let publication = |entry: &Entry| Arc::clone(&entry.publication);
+        let bounds = PageBounds::new(query.limit, PAGE_BYTES);
         let entries = self.entries.iter();
         let publications = match query.is_reverse {
-            false => entries.filter(is_wanted).take(query.limit).map(publication).collect(),
-            true => entries.rev().filter(is_wanted).take(query.limit).map(publication).collect(),
+            false => page(entries.filter(is_wanted), bounds),
+            true => page(entries.rev().filter(is_wanted), bounds),
         };
         Ok(History { top: self.top, publications })
     }
@@ -152,14 +153,17 @@ impl Stream {
         };
         let behind = self.entries.iter().skip(skipped as usize);
         let ttl = behind.clone().next().map_or(Duration::ZERO, |oldest| oldest.over_at - now);
-        let mut bytes = 0;
-        let fits = |entry: &&Entry| {
-            let has_room = bytes < bounds.bytes;
-            bytes += entry.publication.data().len();
-            has_room
-        };
-        let page = behind.take(bounds.publications).take_while(fits);
-        let publications = page.map(|entry| Arc::clone(&entry.publication)).collect();
-        Recovery::Page { top, publications, ttl }
+        Recovery::Page { top, publications: page(behind, bounds), ttl }
     }
+}
+
+fn page<'a>(entries: impl Iterator<Item = &'a Entry>, bounds: PageBounds) -> Vec<Arc<Publication>> {
+    let mut bytes = 0;
+    let fits = |entry: &&Entry| {
+        let has_room = bytes < bounds.bytes;
+        bytes += entry.publication.data().len();
+        has_room
+    };
+    let page = entries.take(bounds.publications).take_while(fits);
+    page.map(|entry| Arc::clone(&entry.publication)).collect()
 }
