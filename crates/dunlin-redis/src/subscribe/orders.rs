@@ -83,6 +83,19 @@ impl State {
         !self.pending.is_empty() || !self.arriving.is_empty()
     }
 
+    /// What is on its way out: orders that the link has yet to follow are newer than what it found.
+    fn leaving(&self) -> HashSet<&ChannelName, RandomState> {
+        let mut leaving = HashSet::default();
+        for order in &self.queue {
+            match order {
+                Order::Channel(Verb::Unsubscribe, channel) => leaving.insert(channel),
+                Order::Channel(Verb::Subscribe, channel) => leaving.remove(channel),
+                _ => false,
+            };
+        }
+        leaving
+    }
+
     fn is_pending(&self, channel: &ChannelName) -> bool {
         self.pending.contains(channel)
             || !self.arriving.is_empty() && self.arriving.contains(&Partition::of(channel))
@@ -166,7 +179,10 @@ impl Orders {
     pub(super) fn restart(&self, arrived: &[Partition], wanted: &[ChannelName]) {
         let mut state = self.state.lock();
         state.arriving.retain(|arriving| !arrived.contains(arriving));
-        state.pending.extend(wanted.iter().cloned());
+        let leaving = state.leaving();
+        let staying: Vec<_> =
+            wanted.iter().filter(|channel| !leaving.contains(channel)).cloned().collect();
+        state.pending.extend(staying);
         self.note(&state);
         drop(state);
         self.stood.notify_one();
@@ -175,8 +191,10 @@ impl Orders {
     /// Redis has ended a subscription that is wanted.
     pub(super) fn note_ended(&self, channel: &ChannelName) {
         let mut state = self.state.lock();
-        state.pending.insert(channel.clone());
-        self.note(&state);
+        if !state.leaving().contains(channel) {
+            state.pending.insert(channel.clone());
+            self.note(&state);
+        }
     }
 
     /// Nobody waits for this channel any more: it stands, or cannot be had.
@@ -231,6 +249,19 @@ mod tests {
         let orders = Orders::default();
         let wanted = ChannelName::new("wanted").unwrap();
         orders.note_ended(&wanted);
+        assert!(!orders.stands(&wanted));
+    }
+
+    #[test]
+    fn nobody_waits_for_what_left_while_it_was_looked_up() {
+        let orders = Orders::default();
+        let wanted = ChannelName::new("wanted").unwrap();
+        orders.push(Verb::Unsubscribe, wanted.clone());
+        orders.restart(&[], std::slice::from_ref(&wanted));
+        orders.note_ended(&wanted);
+        assert!(orders.stands(&wanted));
+        orders.push(Verb::Subscribe, wanted.clone());
+        orders.restart(&[], std::slice::from_ref(&wanted));
         assert!(!orders.stands(&wanted));
     }
 
