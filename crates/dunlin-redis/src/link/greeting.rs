@@ -3,10 +3,11 @@
 //! dial, and a server may have been demoted since the last one.
 
 use sha1::{Digest, Sha1};
+use tokio::time::timeout;
 
 use super::{
     command,
-    connection::Connection,
+    connection::{Connection, SILENCE_MAX},
     error::{LinkError, tells_not_ready},
     value::{Frame, Value},
 };
@@ -206,14 +207,16 @@ pub(crate) enum Fenced {
 /// Sees to it that nothing more happens of what an old connection carried.
 ///
 /// # Errors
-/// When the new connection is lost.
+/// When the new connection is lost, or silent for [`SILENCE_MAX`].
 pub(crate) async fn fence(connection: &mut Connection, old: Server) -> Result<Fenced, LinkError> {
     if connection.server.reign != old.reign {
         // The process that it led to is no primary, or no more.
         return Ok(Fenced::Yes);
     }
     let id = old.connection.to_string();
-    match ask(connection, &[b"CLIENT", b"KILL", b"ID", id.as_bytes()]).await? {
+    let kill: [&[u8]; 4] = [b"CLIENT", b"KILL", b"ID", id.as_bytes()];
+    let killed = timeout(SILENCE_MAX, ask(connection, &kill)).await;
+    match killed.unwrap_or(Err(LinkError::Timeout(SILENCE_MAX)))? {
         Value::Integer(_) => Ok(Fenced::Yes),
         answer => {
             tracing::warn!(
@@ -293,7 +296,21 @@ const REFUSAL_CHARS_MAX: usize = 200;
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncWriteExt, duplex};
+
     use super::*;
+
+    /// Publishers wait meanwhile.
+    #[tokio::test(start_paused = true)]
+    async fn a_fence_waits_for_nobody_who_is_silent() {
+        let (near, mut far) = duplex(1024);
+        let mut connection = Connection::new(Box::new(near), 1024);
+        let old = connection.server;
+        far.write_all(b":0\r\n").await.unwrap();
+        assert_eq!(fence(&mut connection, old).await.unwrap(), Fenced::Yes, "it was gone already");
+        let fenced = fence(&mut connection, old).await;
+        assert!(matches!(fenced, Err(LinkError::Timeout(_))), "{fenced:?}");
+    }
 
     #[test]
     fn every_digit_of_both_ids_names_the_reign() {

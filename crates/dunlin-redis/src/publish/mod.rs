@@ -48,7 +48,7 @@ use crate::{
     link::{
         connection::{Connection, Ear},
         error::LinkError,
-        greeting::{Fenced, Server, fence},
+        greeting::{Fenced, fence},
         reach, stopped,
         value::{Frame, Value},
     },
@@ -108,41 +108,20 @@ impl PublishLink {
         self.meet(&connection);
         loop {
             let Err(lost) = self.attend(&mut connection).await else { return };
-            let old = connection.server;
             queue.enter(Phase::Held);
-            let next = self.line.next(connection, &lost);
-            let next = tokio::select! {
+            let (next, fenced) = tokio::select! {
                 () = stopped(&mut stop) => return,
                 never = expire(&queue, &mut self.in_flight) => match never {},
-                next = next => next,
+                next = succeed(&self.line, connection, lost) => next,
             };
-            connection = match next {
-                Next::Same(connection) => connection,
-                Next::New(connection) => match self.succeed(connection, old).await {
-                    Ok(connection) => connection,
-                    // It will be seen to be lost, like any other.
-                    Err(connection) => connection,
-                },
-            };
-        }
-    }
-
-    /// Takes a new connection in the place of an old one.
-    async fn succeed(
-        &mut self,
-        mut connection: Connection,
-        old: Server,
-    ) -> Result<Connection, Connection> {
-        match fence(&mut connection, old).await {
-            Ok(Fenced::Yes) => self.in_flight.put_back_all(),
-            Ok(Fenced::No) => self.in_flight.give_up_all(),
-            Err(_) => {
-                self.in_flight.give_up_all();
-                return Err(connection);
+            connection = next;
+            match fenced {
+                None => continue,
+                Some(Fenced::Yes) => self.in_flight.put_back_all(),
+                Some(Fenced::No) => self.in_flight.give_up_all(),
             }
+            self.meet(&connection);
         }
-        self.meet(&connection);
-        Ok(connection)
     }
 
     fn meet(&mut self, connection: &Connection) {
@@ -302,6 +281,26 @@ impl Drop for PublishLink {
         self.in_flight.put_back_all();
         self.queue.enter(Phase::Closed);
         self.line.health.close();
+    }
+}
+
+/// The connection to go on with after `old` failed as `lost` tells, and whether what `old` carried
+/// is fenced; none where it is `old` that goes on. Cancel-safe, but for `old`.
+async fn succeed(
+    line: &Line,
+    old: Connection,
+    mut lost: LinkError,
+) -> (Connection, Option<Fenced>) {
+    let server = old.server;
+    let mut connection = old;
+    loop {
+        match line.next(connection, &lost).await {
+            Next::Same(old) => return (old, None),
+            Next::New(mut new) => match fence(&mut new, server).await {
+                Ok(fenced) => return (new, Some(fenced)),
+                Err(error) => (connection, lost) = (new, error),
+            },
+        }
     }
 }
 
