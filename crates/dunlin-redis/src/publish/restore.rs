@@ -147,8 +147,8 @@ impl Restorer {
             Value::Error(text) if text.starts_with(b"MOVED ") => return,
             Value::Error(text) => {
                 // A slot may stay half moved for long, and the rest of the lane does not wait.
-                let is_over = lot.was_last
-                    || (tells_half_moved(text) && Instant::now() >= restoration.ends_at);
+                let patience = if tells_half_moved(text) { Duration::ZERO } else { ERROR_PATIENCE };
+                let is_over = lot.was_last || Instant::now() >= restoration.ends_at + patience;
                 let text = String::from_utf8_lossy(text);
                 match is_over {
                     true => {
@@ -293,6 +293,8 @@ impl Lot {
 
 /// How long nodes hold what is new, after they met the server, for those who meet it later.
 pub(super) const GRACE: Duration = Duration::from_millis(500);
+/// How much longer they hold it for a channel whose calls end in errors.
+const ERROR_PATIENCE: Duration = Duration::from_secs(3);
 /// How long it is before a server is asked again whether others have given what was missing.
 const ROUND_PAUSE: Duration = Duration::from_millis(10);
 /// How many calls are on their way at once.

@@ -285,3 +285,19 @@ async fn what_a_snapshot_lacks_is_put_back() {
     assert_eq!(keep(&node, [5]).await.offset, 6);
     assert_eq!(received(&node, "5").await, (texts([5]), vec![Turn::Moved]));
 }
+
+/// The others are not held for long by a channel whose past the server does not take.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_put_back_closes_nothing_else() {
+    let mut server = RedisServer::start();
+    let node = Healing::start(&format!("redis+unix://{}", server.socket().display())).await;
+    keep(&node, 0..3).await;
+    let meta = Keys::new("dunlin:").meta(&name("c")).concat();
+    let _: String = server.run_command(&[b"SET", &meta, b"of another type"]);
+    let _: String = server.run_command(&[b"SAVE"]);
+    tokio::task::block_in_place(|| {
+        server.crash();
+        server.run();
+    });
+    node.keep("another", "kept".to_owned()).await;
+}
