@@ -9,11 +9,12 @@ local ENTRIES_SEARCHED, ENTRIES_AT_ONCE = 1024, 128
 local INSTEAD = '='
 
 -- Looks for a publication that was sent before. Its node sends in the order of its ids, so one that
--- is not there happened if a younger one of its node did, and did not if an older one is the
--- newest. Returns its entry if it is there, and otherwise whether it did not happen for sure.
+-- is not there did not happen if the newest of its node is an older one; if a younger one is there
+-- it comes too late, whether it happened or not. Returns its entry if it is there, and otherwise
+-- whether it did not happen for sure and is in time.
 local function find(id, top)
   local node, number = id:sub(1, 8), struct.unpack('>I8', id, 9)
-  local from, seen = '+', 0
+  local from, seen, is_in_time = '+', 0, true
   while seen < ENTRIES_SEARCHED do
     local entries = redis.call('XREVRANGE', stream, from, '-', 'COUNT', ENTRIES_AT_ONCE)
     for _, entry in ipairs(entries) do
@@ -21,14 +22,17 @@ local function find(id, top)
       if other == id then
         return entry[1], false
       end
-      if other:sub(1, 8) == node and struct.unpack('>I8', other, 9) < number then
-        return nil, true
+      if other:sub(1, 8) == node then
+        if struct.unpack('>I8', other, 9) < number then
+          return nil, is_in_time
+        end
+        is_in_time = false
       end
       from = '(' .. entry[1]
     end
     seen = seen + #entries
     if #entries < ENTRIES_AT_ONCE then
-      return nil, seen == top
+      return nil, is_in_time and seen == top
     end
   end
   return nil, false

@@ -68,8 +68,14 @@ impl Calls {
     }
 
     fn publish(&self, link: &mut RawLink) -> Value {
-        let arguments =
-            ["7", "12345678", "9000", "9000", "=", "10", &self.channel, "0", "1", "kept", ID];
+        self.publish_as(link, ID, "0")
+    }
+
+    /// With an id, which `was_sent` before ("1") or not ("0").
+    fn publish_as(&self, link: &mut RawLink, id: &str, was_sent: &str) -> Value {
+        let retention = ["9000", "9000", "=", "10"];
+        let publish = [&self.channel, was_sent, "1", "kept", id];
+        let arguments = [&["7", "12345678"], &retention[..], &publish].concat();
         Self::call(link, PUBLISH, &[&self.stream, &self.meta, &self.seed], &arguments)
     }
 
@@ -151,6 +157,21 @@ fn scripts_publish_at_the_owner_and_are_refused_by_all_others() {
         let refused = first_words(&calls.all(&mut node.link()));
         assert_eq!(refused, ["MOVED"; 7], "node {number}");
     }
+}
+
+/// What was not done while its partition was on its way may come after what was.
+#[test]
+fn what_is_sent_again_overtakes_nothing_of_its_node() {
+    let (cluster, calls) = (Cluster::start(1), Calls::new("c"));
+    let mut link = cluster.nodes[cluster.owner(&calls.stream)].link();
+    let id = |number: u8| format!("the-node{}{}", "\0".repeat(7), char::from(number));
+    assert!(matches!(calls.publish_as(&mut link, &id(2), "0"), Value::Bulk(_)));
+    assert_eq!(calls.publish_as(&mut link, &id(1), "1"), Value::Null, "a younger one is there");
+    assert!(matches!(calls.publish_as(&mut link, &id(4), "1"), Value::Bulk(_)), "in time");
+    assert_eq!(calls.publish_as(&mut link, &id(3), "1"), Value::Null, "between two");
+    let first = calls.publish_as(&mut link, &id(2), "1");
+    assert!(matches!(first, Value::Bulk(_)), "it happened");
+    assert_eq!(link.ask(&["XLEN", &calls.stream]), Value::Integer(2));
 }
 
 /// Keys that are at either end, or nowhere yet, make a call fail before it has done anything.
