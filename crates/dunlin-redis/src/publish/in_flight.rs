@@ -210,7 +210,10 @@ impl InFlight {
                 self.note_there(&together);
                 self.give_up(together);
             }
-            _ => return Err(unexpected("a reply that no publish has")),
+            _ => {
+                self.give_up(together);
+                return Err(unexpected("a reply that no publish has"));
+            }
         }
         Ok(())
     }
@@ -219,8 +222,15 @@ impl InFlight {
     fn accept(&mut self, together: Vec<Waiting>, first: &[u8]) -> Result<(), LinkError> {
         let (first, is_stored) = match first.split_last() {
             // Another one, or none, stands there for it.
-            Some((_, other)) if first.len() % 8 == 1 => (kept_position(other)?, false),
-            _ => (kept_position(first)?, true),
+            Some((_, other)) if first.len() % 8 == 1 => (kept_position(other), false),
+            _ => (kept_position(first), true),
+        };
+        let first = match first {
+            Ok(first) => first,
+            Err(error) => {
+                self.give_up(together);
+                return Err(error);
+            }
         };
         let now = Instant::now();
         for (waiting, place) in together.into_iter().zip(0..) {
@@ -263,7 +273,10 @@ impl InFlight {
                     self.reject(together, &text);
                 }
             }
-            _ => return Err(unexpected("a reply that no transaction has")),
+            _ => {
+                self.give_up(together);
+                return Err(unexpected("a reply that no transaction has"));
+            }
         }
         Ok(())
     }

@@ -103,3 +103,16 @@ async fn only_what_a_lost_connection_carried_may_have_happened() {
         assert_eq!(told.try_recv(), Ok(Err(outcome)), "{fate}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_makes_no_sense_leaves_nobody_without_one() {
+    for answer in [Value::Integer(7), Value::Bulk("no position".into())] {
+        let (queue, mut in_flight) = in_flight();
+        let (reply, mut told) = tokio::sync::oneshot::channel();
+        let publication = Publication::new(ChannelName::new("c").unwrap(), Kind::Text, "t".into());
+        queue.push([(publication.into(), ReplyTo::Caller(reply))]);
+        send(&queue, &mut in_flight);
+        assert!(in_flight.receive(answer).is_err());
+        assert_eq!(told.try_recv().unwrap(), Err(PublishError::Unknown));
+    }
+}
