@@ -132,7 +132,7 @@ pub(crate) fn is_behind(recovery: &Recovery, since: Position) -> bool {
 
 /// Asks to forget what is kept. The position is kept elsewhere.
 pub(crate) fn ask_to_forget(keys: &Keys, channel: &ChannelName) -> Question {
-    Question::command([Bytes::from_static(b"DEL"), keys.stream(channel).concat().into()])
+    Question::command([Bytes::from_static(b"UNLINK"), keys.stream(channel).concat().into()])
 }
 
 /// In whole milliseconds, at least one and at most about a century: Redis knows no others.

@@ -64,7 +64,7 @@ local function settle(is_question)
     end
     return begin_branch(head:sub(1, 8), offset, branch)
   end
-  if redis.call('DEL', stream) > 0 then
+  if redis.call('UNLINK', stream) > 0 then
     -- Somebody took the position away: the epoch that it had must not come again.
     return begin_branch(new_epoch, 0)
   end
