@@ -92,8 +92,8 @@ struct Link {
     reign: u32,
 }
 
-/// The probes that are under way: how far the last ones came, and when the first was sent that has
-/// not come as far.
+/// The probes that are under way: how far the last ones came, and since when none has come further
+/// although one was sent.
 #[derive(Debug, Default)]
 struct Probe {
     sent: u64,

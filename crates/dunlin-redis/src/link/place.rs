@@ -1,4 +1,5 @@
-//! Where a server is: one address for ever, or what sentinels say at the moment.
+//! Where a server is: one address for ever, or what sentinels or a cluster say at
+//! the moment.
 
 use std::sync::{
     Arc,

@@ -43,7 +43,7 @@ pub const LEASE: Duration = Duration::from_secs(25);
 /// rest.
 const LEAVE_WAIT: Duration = Duration::from_secs(2);
 
-/// Knows the members of every channel of all nodes that use one Redis server.
+/// Knows the members of every channel of all nodes that share Redis.
 pub struct RedisPresence {
     broker: Arc<RedisBroker>,
     wishes: Arc<Wishes>,
