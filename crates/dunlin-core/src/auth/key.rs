@@ -1,9 +1,10 @@
 //! Keys that verify. What a key is made of decides which algorithms it can be used with; the
 //! header of a token only chooses among those. So an RSA key is never taken for a secret.
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use p521::ecdsa::signature::Verifier;
 use ring::{hmac, signature};
-use spki::der::{Decode, Document, Reader, asn1::UintRef, pem::PemLabel};
+use spki::der::{Decode, Reader, asn1::UintRef};
 
 use super::algorithm::Algorithm;
 
@@ -87,11 +88,8 @@ impl Material {
 
     /// A public key in PEM (`BEGIN PUBLIC KEY`).
     pub(super) fn from_pem(pem: &str) -> Option<Self> {
-        let (label, document) = Document::from_pem(pem.trim()).ok()?;
-        let info = spki::SubjectPublicKeyInfoRef::from_der(document.as_bytes()).ok()?;
-        if label != spki::SubjectPublicKeyInfoRef::PEM_LABEL {
-            return None;
-        }
+        let der = der_of_pem(pem)?;
+        let info = spki::SubjectPublicKeyInfoRef::from_der(&der).ok()?;
         let bytes = info.subject_public_key.as_bytes()?;
         match info.algorithm.oid.to_string().as_str() {
             RSA => from_pkcs1(bytes),
@@ -159,6 +157,16 @@ impl Material {
     }
 }
 
+/// What stands between the markers, whatever became of the line breaks: who puts a key into an
+/// environment variable often has `\n` as two characters, or blanks.
+fn der_of_pem(pem: &str) -> Option<Vec<u8>> {
+    let pem = pem.replace("\\r", "").replace("\\n", "\n");
+    let (_, rest) = pem.split_once("-----BEGIN PUBLIC KEY-----")?;
+    let (body, after) = rest.split_once("-----END PUBLIC KEY-----")?;
+    let body: String = body.split_ascii_whitespace().collect();
+    after.trim().is_empty().then(|| BASE64_STANDARD.decode(body).ok())?
+}
+
 /// The hash of an HMAC algorithm; `None` for the others.
 pub(super) fn hmac_hash(algorithm: Algorithm) -> Option<hmac::Algorithm> {
     match algorithm {
@@ -198,4 +206,39 @@ fn from_pkcs1(der: &[u8]) -> Option<Material> {
 fn without_zeros(number: &[u8]) -> &[u8] {
     let start = number.iter().position(|&byte| byte != 0).unwrap_or(number.len());
     &number[start..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEM: &str = "-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt
+6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q==
+-----END PUBLIC KEY-----
+";
+
+    #[test]
+    fn a_pem_may_have_lost_its_line_breaks() {
+        for pem in [
+            PEM.to_owned(),
+            PEM.trim().to_owned(),
+            PEM.replace('\n', "\r\n"),
+            PEM.replace('\n', "\\n"),
+            PEM.replace('\n', "\\r\\n"),
+            PEM.replace('\n', " "),
+            PEM.replace('\n', ""),
+        ] {
+            assert!(Material::from_pem(&pem).is_some_and(|key| key.is_ecdsa()), "{pem:?}");
+        }
+        for wrong in [
+            PEM.repeat(2),
+            format!("{PEM}x"),
+            PEM.replace("PUBLIC", "PRIVATE"),
+            PEM.replace("9R9Q==", "9R9Q"),
+            PEM.replace('\n', "\\t"),
+        ] {
+            assert!(Material::from_pem(&wrong).is_none(), "{wrong:?}");
+        }
+    }
 }

@@ -39,8 +39,15 @@ impl Serialize for Secrets {
 
 impl<'de> Deserialize<'de> for Secrets {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        one_or_many(toml::Value::deserialize(from)?).map(Self)
+        one_or_many(toml::Value::deserialize(from)?, without_line_break).map(Self)
     }
+}
+
+/// Whoever writes a secret into a file or a variable often leaves one line break at its end, which
+/// nobody signs with.
+fn without_line_break(secret: String) -> String {
+    let line = secret.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
+    line.map(str::to_owned).unwrap_or(secret)
 }
 
 /// One text or a list of texts that are no secret. "" = none.
@@ -48,7 +55,7 @@ pub(super) mod texts {
     use super::*;
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-        one_or_many(toml::Value::deserialize(from)?)
+        one_or_many(toml::Value::deserialize(from)?, |text| text)
     }
 
     pub(crate) fn serialize<S: Serializer>(value: &[String], to: S) -> Result<S::Ok, S::Error> {
@@ -60,17 +67,19 @@ pub(super) mod texts {
     }
 }
 
-/// The texts; an error does not repeat what was written.
-fn one_or_many<E: de::Error>(value: toml::Value) -> Result<Vec<String>, E> {
+/// The texts, each as `read` takes it; an error does not repeat what was written.
+fn one_or_many<E: de::Error>(
+    value: toml::Value,
+    read: fn(String) -> String,
+) -> Result<Vec<String>, E> {
     use toml::Value::{Array, String as Text};
 
     let texts = match value {
-        Text(text) if text.is_empty() => Some(Vec::new()),
-        Text(text) => Some(vec![text]),
+        Text(text) => Some(Vec::from_iter(Some(read(text)).filter(|text| !text.is_empty()))),
         Array(items) => items
             .into_iter()
             .map(|item| match item {
-                Text(text) if !text.is_empty() => Some(text),
+                Text(text) => Some(read(text)).filter(|text| !text.is_empty()),
                 _ => None,
             })
             .collect(),

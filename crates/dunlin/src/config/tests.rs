@@ -336,6 +336,23 @@ fn keys_may_be_several_and_are_never_printed() {
 }
 
 #[test]
+fn a_line_break_at_the_end_is_no_part_of_a_secret() {
+    let read = |text: &str| {
+        let environment =
+            [("DUNLIN_HTTP_API_KEY", text), ("DUNLIN_CLIENT_TOKEN_HMAC_SECRET_KEY", text)];
+        let config = load_all("", &environment, vec![]).unwrap().config;
+        assert_eq!(config.http_api.key, config.client.token.hmac_secret_key);
+        config.http_api.key.expose().to_vec()
+    };
+    for (text, expected) in [("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), (" a ", " a ")] {
+        assert_eq!(read(text), [expected], "{text:?}");
+    }
+    assert_eq!(read("\n"), [""; 0]);
+    let config = parse("http_api.key = [\"\"\"a\n\"\"\", \"b\"]").unwrap();
+    assert_eq!(config.http_api.key.expose(), ["a", "b"]);
+}
+
+#[test]
 fn the_defaults_of_namespaces_are_those_of_the_core() {
     let config = parse(NEWS).unwrap();
     assert_eq!(config.channel.namespaces[0].options, ChannelOptions::default());
