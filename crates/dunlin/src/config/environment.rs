@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ffi::OsString};
 
 use super::{
     Place, Problem, Problems,
-    keys::keys,
+    keys::{NAMESPACES, keys},
     load::{Setting, Written},
     suggest,
 };
@@ -25,7 +25,9 @@ pub(super) fn settings(environment: Vec<(OsString, OsString)>) -> Result<Vec<Set
             continue;
         }
         let place = Place::Variable(name.clone());
-        match (names.get(&name), text.into_string()) {
+        // Tables need a file, which is told where values are checked.
+        let namespaces = name.starts_with(&variable(NAMESPACES)).then_some(&NAMESPACES);
+        match (names.get(&name).or(namespaces), text.into_string()) {
             (Some(key), Ok(text)) => {
                 let value = Written::Text(text);
                 settings.push(Setting { place, key: (*key).to_owned(), value });

@@ -117,12 +117,15 @@ fn lay(settings: Vec<Setting>, mut problems: Vec<Problem>) -> Result<Loaded, Pro
     if problems.is_empty() { Ok(Loaded { config, places }) } else { Err(Problems(problems)) }
 }
 
+/// How a configuration file is given.
+const NAMES_A_FILE: &str = "--config FILE, or DUNLIN_CONFIG";
+
 /// The setting's value, tried out alone among the defaults, so that an error can only be its own.
 fn checked_value(setting: &Setting) -> Result<Value, String> {
     let is_in_file = matches!(setting.place, Place::File { .. });
     let is_namespace = keys::in_namespace(&setting.key).is_some();
     if setting.key == NAMESPACES || (is_namespace && !is_in_file) {
-        return Err("expected tables [[channel.namespaces]] in a file".to_owned());
+        return Err(format!("expected tables [[{NAMESPACES}]] in a file ({NAMES_A_FILE})"));
     }
     let default = match keys::lookup(&setting.key) {
         None => return Err(suggest::unknown_key(&setting.key)),

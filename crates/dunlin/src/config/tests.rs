@@ -353,6 +353,16 @@ fn a_line_break_at_the_end_is_no_part_of_a_secret() {
 }
 
 #[test]
+fn namespaces_in_the_environment_are_sent_to_a_file() {
+    for name in ["DUNLIN_CHANNEL_NAMESPACES", "DUNLIN_CHANNEL_NAMESPACES_0_NAME"] {
+        let error = load_all("", &[(name, "[]")], vec![]).unwrap_err();
+        let expected = "channel.namespaces: expected tables [[channel.namespaces]] in a file \
+                        (--config FILE, or DUNLIN_CONFIG)";
+        assert_eq!(error, format!("environment variable {name}: {expected}"));
+    }
+}
+
+#[test]
 fn the_defaults_of_namespaces_are_those_of_the_core() {
     let config = parse(NEWS).unwrap();
     assert_eq!(config.channel.namespaces[0].options, ChannelOptions::default());
