@@ -13,6 +13,9 @@ pub(super) fn run(flags: ConfigFlags) -> anyhow::Result<ExitCode> {
     for (key, place) in &loaded.places {
         writeln!(text, "# {key} is set by {place}")?;
     }
+    for doubt in &loaded.doubts {
+        writeln!(text, "# warning: {doubt}")?;
+    }
     text.push('\n');
     text.push_str(&toml::to_string(&loaded.config)?);
     print(&text)

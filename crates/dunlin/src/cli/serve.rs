@@ -5,17 +5,20 @@ use std::process::ExitCode;
 use super::flags::ConfigFlags;
 use crate::{
     app,
-    config::{Config, Problems},
+    config::{Config, Loaded, Problems},
     logging,
 };
 
 pub(super) fn run(flags: ConfigFlags) -> anyhow::Result<ExitCode> {
     let file = flags.config.clone();
-    let config = flags.load()?.config;
+    let Loaded { config, doubts, .. } = flags.load()?;
     logging::start(&config.log);
     match &file {
         Some(path) => greet(&config, &path.display().to_string()),
         None => greet(&config, "defaults, environment and flags"),
+    }
+    for doubt in doubts {
+        tracing::warn!("{doubt}");
     }
     app::run(&config).or_else(|error| {
         // The configuration's problems are for people, and nothing may end without a word.

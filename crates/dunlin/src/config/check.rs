@@ -13,6 +13,9 @@ use crate::{app::SHARDS_MAX, jwks::Address, logging};
 /// Longest duration anybody can mean; beyond it deadlines would leave the clock's range.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
+/// Largest publication that every node takes from Redis.
+const REDIS_BYTES_MAX: usize = 16 << 20;
+
 /// Key and complaint.
 pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     let mut found = Vec::new();
@@ -192,9 +195,16 @@ fn bounds(config: &Config, require: &mut impl FnMut(bool, &str, &str)) {
         require(count >= 1, key, "expected at least 1");
     }
     require(
-        (1024..=1 << 20).contains(&limits.header_bytes),
+        (8 << 10..=1 << 20).contains(&limits.header_bytes),
         "limits.header_bytes",
-        "expected 1KiB to 1MiB",
+        "expected 8KiB to 1MiB",
+    );
+    require(config.redis.queue_bytes >= 64 << 10, "redis.queue_bytes", "expected at least 64KiB");
+    require(
+        config.redis.url.is_none()
+            || config.http_api.body_bytes <= limits.message_bytes.max(REDIS_BYTES_MAX),
+        "http_api.body_bytes",
+        "expected at most 16MiB, or limits.message_bytes if that is more: redis brings no more",
     );
     require(
         u32::try_from(limits.control_rate.max(limits.control_burst)).is_ok(),
@@ -225,6 +235,7 @@ fn times(config: &Config, require: &mut impl FnMut(bool, &str, &str)) {
         require(duration <= LONGEST, key, "expected at most a year");
     }
     for (duration, key) in [
+        (config.redis.queue_age, "redis.queue_age"),
         (limits.message_age, "limits.message_age"),
         (limits.backlog_age, "limits.backlog_age"),
         (limits.handshake_age, "limits.handshake_age"),

@@ -108,7 +108,8 @@ pub struct TokenConfig {
 }
 
 impl TokenConfig {
-    fn has_keys(&self) -> bool {
+    /// Whether any token can be good.
+    pub(super) fn has_keys(&self) -> bool {
         let public = [&self.rsa_public_key, &self.ecdsa_public_key, &self.ed25519_public_key];
         self.insecure_skip_signature_verify
             || self.jwks_public_endpoint.is_some()

@@ -10,7 +10,7 @@ use std::{
 use toml::Value;
 
 use super::{
-    Config, Place, Problem, Problems, check, environment, file,
+    Config, Place, Problem, Problems, check, doubt, environment, file,
     keys::{self, DEFAULTS, NAMESPACES},
     suggest,
 };
@@ -57,6 +57,8 @@ pub struct Loaded {
     pub config: Config,
     /// Every key that was set, with the place that won.
     pub places: BTreeMap<String, Place>,
+    /// What is hardly meant, for the operator to see.
+    pub doubts: Vec<Problem>,
 }
 
 /// Reads all sources.
@@ -106,15 +108,22 @@ fn lay(settings: Vec<Setting>, mut problems: Vec<Problem>) -> Result<Loaded, Pro
         return Err(Problems(problems));
     }
     let config: Config = table.try_into().expect("each value was accepted on its own");
-    let problems: Vec<_> = check::problems(&config)
-        .into_iter()
-        .map(|(key, message)| Problem {
-            place: places.get(&key).cloned().unwrap_or(Place::Default),
-            key: Some(key),
-            message,
-        })
-        .collect();
-    if problems.is_empty() { Ok(Loaded { config, places }) } else { Err(Problems(problems)) }
+    let problems = placed(check::problems(&config), &places);
+    if !problems.is_empty() {
+        return Err(Problems(problems));
+    }
+    let doubts = placed(doubt::doubts(&config), &places);
+    Ok(Loaded { config, places, doubts })
+}
+
+/// What was found across keys, with where each was set.
+fn placed(found: Vec<(String, String)>, places: &BTreeMap<String, Place>) -> Vec<Problem> {
+    let problem = |(key, message)| Problem {
+        place: places.get(&key).cloned().unwrap_or(Place::Default),
+        key: Some(key),
+        message,
+    };
+    found.into_iter().map(problem).collect()
 }
 
 /// How a configuration file is given.

@@ -1,6 +1,7 @@
 //! The configuration as written. `default.toml` holds every key with its default and is its
-//! documentation; [`load`] lays file, environment and flags over it; `check` looks across keys.
-//! Components get the parts they need, never the whole [`Config`].
+//! documentation; [`load`] lays file, environment and flags over it; `check` looks across keys
+//! for what cannot work, `doubt` for what is hardly meant. Components get the parts they need,
+//! never the whole [`Config`].
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -21,6 +22,7 @@ mod load;
 mod channel;
 mod check;
 mod client;
+mod doubt;
 mod environment;
 mod file;
 mod keys;

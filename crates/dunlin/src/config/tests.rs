@@ -49,7 +49,7 @@ fn flags_win_over_environment_over_file_over_default() {
         Setting::flag("--set", "listen", "127.0.0.1:3"),
         Setting::flag("--listen", "listen", "127.0.0.1:4"),
     ];
-    let Loaded { config, places } = load_all(file, &environment, flags).unwrap();
+    let Loaded { config, places, .. } = load_all(file, &environment, flags).unwrap();
     assert_eq!(config.listen, "127.0.0.1:4".parse().unwrap());
     assert_eq!(config.shards, 2);
     assert_eq!(config.limits.backlog_age, Duration::from_secs(11));
@@ -187,7 +187,7 @@ fn namespaces_are_read_as_written() {
         [[channel.namespaces]]
         allow_plain_subscribe = true
         name = \"chat\"";
-    let Loaded { config, places } = load_all(file, &[], vec![]).unwrap();
+    let Loaded { config, places, .. } = load_all(file, &[], vec![]).unwrap();
     assert!(places["channel.without_namespace.history_ttl"].to_string().ends_with(":3"));
     assert!(places["channel.namespaces[0].presence"].to_string().ends_with(":8"));
     assert!(places["channel.namespaces[1].name"].to_string().ends_with(":12"));
@@ -383,6 +383,10 @@ fn keys_are_checked_against_each_other() {
         ("limits.message_fragments = 0", "limits.message_fragments"),
         ("limits.backlog_age = 0", "limits.backlog_age"),
         ("redis.queue_age = \"10y\"", "redis.queue_age"),
+        ("redis.queue_age = 0", "redis.queue_age"),
+        ("redis.queue_bytes = 0", "redis.queue_bytes"),
+        ("limits.header_bytes = \"4KiB\"", "limits.header_bytes"),
+        ("redis.url = \"redis://a\"\nhttp_api.body_bytes = \"17MiB\"", "http_api.body_bytes"),
         ("log.level = \"inof\"", "log.level"),
         ("plain.default_channel = \"news:today\"", "plain.default_channel"),
         ("channel.without_namespace.history_ttl = 1", "channel.without_namespace.history_size"),
@@ -415,6 +419,36 @@ fn keys_are_checked_against_each_other() {
     }
     parse("ws.ping_interval = 0\nws.pong_timeout = 0").unwrap();
     parse(&format!("{NEWS}[plain]\ndefault_channel = \"news:today\"")).unwrap();
+}
+
+#[test]
+fn what_is_hardly_meant_is_said() {
+    let history = "history_size = 301\nhistory_ttl = 60\n";
+    for (namespace, rest, key) in [
+        ("", "client.subscription_token.hmac_secret_key = \"0123456789abcdef\"", "enabled"),
+        ("", "client.token.hmac_secret_key = \"x\"", "hmac_secret_key"),
+        ("", "http_api.key = [\"0123456789abcdef\", \"x\"]", "http_api.key"),
+        (&format!("{history}force_recovery = true"), "", "history_size"),
+        (&format!("{history}force_recovery_mode = \"cache\""), "", "force_recovery_mode"),
+        ("join_leave = true", "", "join_leave"),
+        ("force_push_join_leave = true", "", "force_push_join_leave"),
+        ("", "channel.without_namespace.allow_plain_subscribe = false", "allow_plain_subscribe"),
+    ] {
+        let Loaded { doubts, .. } =
+            load_all(&format!("{rest}\n{NEWS}{namespace}"), &[], vec![]).unwrap();
+        let [doubt] = &doubts[..] else { panic!("{namespace} {rest}: {doubts:?}") };
+        assert!(doubt.key.as_ref().is_some_and(|it| it.ends_with(key)), "{key}: {doubt}");
+    }
+    for meant in [
+        "",
+        "history_size = 301\nhistory_ttl = 60",
+        "join_leave = true\nallow_presence_for_subscriber = true",
+        "history_size = 301\nhistory_ttl = 60\nallow_recovery = true
+         force_recovery_mode = \"cache\"",
+    ] {
+        let Loaded { doubts, .. } = load_all(&format!("{NEWS}{meant}"), &[], vec![]).unwrap();
+        assert_eq!(doubts, [], "{meant}");
+    }
 }
 
 #[test]

@@ -159,7 +159,7 @@ impl Acceptor {
         http.timer(TokioTimer::new())
             .header_read_timeout(self.handshake_age)
             .max_headers(HEADERS_MAX)
-            .max_buf_size(self.header_bytes.max(8192));
+            .max_buf_size(self.header_bytes);
         http
     }
 

@@ -84,3 +84,16 @@ fn insecure_modes_shout_at_start() {
     }
     assert!(!quiet.contains("INSECURE"), "{quiet}");
 }
+
+#[test]
+fn what_is_hardly_meant_is_said_at_start_and_by_check_config() {
+    let setting = "channel.without_namespace.join_leave=true";
+    let doubt = "--set: channel.without_namespace.join_leave: nobody may see it";
+    let log = Node::start(&[setting]).log();
+    let is_warning = |line: &str| line.contains("WARN") && line.contains(doubt);
+    assert!(log.lines().any(is_warning), "{log}");
+    let output = dunlin(&["check-config", "--set", setting]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(printed.contains(&format!("# warning: {doubt}")), "{printed}");
+}
