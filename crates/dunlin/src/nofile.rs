@@ -7,13 +7,14 @@ const RESERVE: u64 = 512;
 
 /// Raises the soft limit of open files to the hard limit. Returns how many connections fit.
 pub(crate) fn connections(limits: &LimitsConfig) -> usize {
+    // What POSIX promises at least; a start with it is better than none.
+    let before = rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(256, |(soft, _)| soft);
     let open_files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or_else(|error| {
         tracing::warn!(%error, "cannot raise the limit of open files");
-        // What POSIX promises at least; a start with it is better than none.
-        rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(256, |(soft, _)| soft)
+        before
     });
     let connections = within(open_files, limits.connections);
-    tracing::info!(open_files, connections, "raised the limit of open files");
+    tracing::info!(open_files, connections, "{}", came_of_it(before, open_files));
     if connections < limits.connections {
         tracing::warn!(
             wanted = limits.connections,
@@ -22,6 +23,14 @@ pub(crate) fn connections(limits: &LimitsConfig) -> usize {
         );
     }
     connections
+}
+
+/// What became of the limit, in words.
+fn came_of_it(before: u64, open_files: u64) -> &'static str {
+    match open_files > before {
+        true => "raised the limit of open files",
+        false => "the limit of open files stays as it was",
+    }
 }
 
 /// Connections that fit into `open_files`, at most `wanted` unless that is 0.
@@ -35,6 +44,12 @@ fn within(open_files: u64, wanted: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_that_stays_is_not_raised() {
+        assert!(came_of_it(1024, 4096).starts_with("raised"));
+        assert!(came_of_it(4096, 4096).ends_with("stays as it was"));
+    }
 
     #[test]
     fn connections_leave_a_reserve() {
