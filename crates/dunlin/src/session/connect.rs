@@ -84,10 +84,7 @@ impl Shard {
             TokenError::Expired => ClientError::TokenExpired.into(),
             // The key may be there when the client comes again.
             TokenError::UnknownKey => ClientError::Internal.into(),
-            TokenError::Invalid(_) | TokenError::TooLarge => {
-                tracing::debug!("connection refused: {error}");
-                Disconnect::InvalidToken.into()
-            }
+            TokenError::Invalid(_) | TokenError::TooLarge => Disconnect::InvalidToken.into(),
         })
     }
 

@@ -73,9 +73,12 @@ impl Policy {
     /// [`TokenError`] when it does not count, or no longer.
     pub(super) fn connection(&self, token: &str) -> Result<ConnectionClaims, TokenError> {
         let claims = self.connection_keys.current().verify_connection(token, unix_now());
-        let claims = claims.map_err(|error| ask_for_keys(error, &self.connection_keys))?;
-        self.check_revoked(&claims.user, claims.token_id.as_deref(), claims.issued_at)?;
-        Ok(claims)
+        let claims = claims.map_err(|error| ask_for_keys(error, &self.connection_keys));
+        let claims = claims.and_then(|claims| {
+            self.check_revoked(&claims.user, claims.token_id.as_deref(), claims.issued_at)?;
+            Ok(claims)
+        });
+        claims.inspect_err(|error| tracing::debug!("connection token refused: {error}"))
     }
 
     /// What a subscription token says.
@@ -84,9 +87,12 @@ impl Policy {
     /// [`TokenError`] when it does not count, or no longer.
     pub(super) fn subscription(&self, token: &str) -> Result<SubscriptionClaims, TokenError> {
         let claims = self.subscription_keys.current().verify_subscription(token, unix_now());
-        let claims = claims.map_err(|error| ask_for_keys(error, &self.subscription_keys))?;
-        self.check_revoked(&claims.user, claims.token_id.as_deref(), claims.issued_at)?;
-        Ok(claims)
+        let claims = claims.map_err(|error| ask_for_keys(error, &self.subscription_keys));
+        let claims = claims.and_then(|claims| {
+            self.check_revoked(&claims.user, claims.token_id.as_deref(), claims.issued_at)?;
+            Ok(claims)
+        });
+        claims.inspect_err(|error| tracing::debug!("subscription token refused: {error}"))
     }
 
     fn check_revoked(

@@ -32,6 +32,7 @@ impl Shard {
             error => refusal(&error),
         })?;
         if claims.user != session.borrow().identity.user {
+            tracing::debug!("connection token refused: not for this user");
             return Err(Disconnect::InvalidToken.into());
         }
         let client = {
@@ -69,6 +70,7 @@ impl Shard {
         })?;
         let mut borrowed = session.borrow_mut();
         if claims.channel != channel || claims.user != borrowed.identity.user {
+            tracing::debug!(%channel, "subscription token refused: not for this user and channel");
             return Err(Disconnect::InvalidToken.into());
         }
         if let Some(subscription) = borrowed.subscription_mut(&channel) {

@@ -106,6 +106,31 @@ fn what_came_before_a_mistake_is_answered() {
 }
 
 #[test]
+fn every_refused_token_is_in_the_log() {
+    let mut node = node(&["log.level=debug"]);
+    let mut client = CentrifugeClient::open(&node);
+    client.pipeline(&[("connect", json!({"token": "x"}))]);
+    node.wait_for_log("connection token refused: invalid token: it has not three parts");
+    let for_closed = |claims: Value| json!({"channel": "$closed:c", "token": token(&claims)});
+    let of_other = json!({"sub": "43", "channel": "$closed:c"});
+    let old = json!({"sub": "42", "channel": "$closed:c", "exp": unix_time(-5)});
+    for (method, params, expected) in [
+        ("subscribe", for_closed(json!({"sub": "42"})), "subscription token refused: invalid"),
+        ("subscribe", for_closed(old), "subscription token refused: the token has expired"),
+        ("subscribe", for_closed(of_other), "subscription token refused: not for this user"),
+        (
+            "refresh",
+            json!({"token": token(&json!({"sub": "43"}))}),
+            "connection token refused: not",
+        ),
+    ] {
+        let mut client = CentrifugeClient::connect(&node, "42");
+        client.pipeline(&[(method, params)]);
+        node.wait_for_log(expected);
+    }
+}
+
+#[test]
 fn who_may_come_in() {
     let node = node(&[]);
     let no_token = r#"{"id":1,"connect":{}}"#;
