@@ -46,8 +46,9 @@ impl Signals {
     }
 }
 
-/// Leaves: not ready, still accepting, then closing evenly, then whatever is to be done `last`.
-/// Returns before `config.timeout`, and at once on a second signal.
+/// Leaves: not ready, still accepting, then closing evenly, then whatever is to be done `last`,
+/// for which a reserve is kept that no sleeping client can take. Returns before `config.timeout`,
+/// and at once on a second signal.
 pub(crate) async fn leave(
     front: &Front,
     accepting: Accepting,
@@ -55,25 +56,30 @@ pub(crate) async fn leave(
     signals: &mut Signals,
     last: impl Future<Output = ()>,
 ) -> Left {
-    let deadline = Instant::now() + config.timeout.saturating_sub(LAST_MOMENT);
+    let now = Instant::now();
+    let closing_ends = now + config.timeout.saturating_sub(config.reserve());
+    let deadline = now + config.timeout.saturating_sub(LAST_MOMENT);
     front.is_draining.store(true, Ordering::Relaxed);
     tracing::info!(
         accept_for_s = config.accept_for.as_secs_f64(),
         drain_s = config.drain.as_secs_f64(),
         "leaving: not ready any more"
     );
-    let in_order = async {
+    let closing = async {
         sleep(config.accept_for).await;
         accepting.stop().await;
         tracing::info!("closing connections");
         close_all(front, config.drain).await;
-        last.await;
+    };
+    let leaving = async {
+        let closed = timeout_at(closing_ends, closing).await;
+        match (closed, timeout_at(deadline, last).await) {
+            (Ok(()), Ok(())) => Left::InOrder,
+            _ => Left::CutShort,
+        }
     };
     tokio::select! {
-        outcome = timeout_at(deadline, in_order) => match outcome {
-            Ok(()) => Left::InOrder,
-            Err(_elapsed) => Left::CutShort,
-        },
+        left = leaving => left,
         () = signals.received() => Left::CutShort,
     }
 }

@@ -250,8 +250,10 @@ fn times(config: &Config, require: &mut impl FnMut(bool, &str, &str)) {
         );
     }
     require(
-        shutdown.timeout >= shutdown.accept_for.saturating_add(shutdown.drain),
+        shutdown.timeout.saturating_sub(shutdown.reserve())
+            >= shutdown.accept_for.saturating_add(shutdown.drain),
         "shutdown.timeout",
-        "expected at least shutdown.accept_for + shutdown.drain",
+        "expected at least shutdown.accept_for + shutdown.drain, and 2s (or half of both, if that \
+         is less) to take leave",
     );
 }

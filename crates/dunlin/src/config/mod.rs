@@ -279,6 +279,14 @@ pub struct ShutdownConfig {
     pub timeout: Duration,
 }
 
+impl ShutdownConfig {
+    /// What of `timeout` is kept for taking leave of Redis and of the other nodes.
+    pub fn reserve(&self) -> Duration {
+        const RESERVE_MAX: Duration = Duration::from_secs(2);
+        RESERVE_MAX.min(self.timeout / 3)
+    }
+}
+
 /// `[log]`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -373,8 +373,8 @@ fn keys_are_checked_against_each_other() {
     for (file, key) in [
         ("tls.cert_file = \"a.pem\"", "tls.key_file"),
         ("tls.key_file = \"a.pem\"", "tls.cert_file"),
-        ("shutdown.timeout = 24", "shutdown.timeout"),
-        ("shutdown.drain = 26", "shutdown.timeout"),
+        ("shutdown.timeout = 7", "shutdown.timeout"),
+        ("shutdown.drain = 6", "shutdown.timeout"),
         ("ws.pong_timeout = 25", "ws.pong_timeout"),
         ("ws.pong_timeout = 0", "ws.pong_timeout"),
         ("plain.default_channel = \"\"", "plain.default_channel"),

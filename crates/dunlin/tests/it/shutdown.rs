@@ -10,7 +10,7 @@ use std::{
 use rustix::process::Signal;
 
 use crate::harness::{
-    Client, Flock, Message, Node, NodeCommand, PATIENCE, Redis, get, read_response,
+    Client, Flock, KEY_SETTING, Message, Node, NodeCommand, PATIENCE, Redis, get, read_response,
     upgrade_request, wait_until,
 };
 
@@ -142,6 +142,21 @@ fn clients_that_never_say_goodbye_do_not_hold_it_up() {
     node.signal(Signal::TERM);
     assert_eq!(node.wait_for_end().code(), Some(0));
     assert!(began_at.elapsed() < AT_ONCE);
+}
+
+#[test]
+fn a_sleeping_client_does_not_keep_a_node_from_taking_leave() {
+    let settings =
+        ["shutdown.accept_for=0", "shutdown.drain=500ms", "shutdown.timeout=3s", KEY_SETTING];
+    let mut flock = Flock::redis(2, &settings);
+    let nodes = |node: &Node| node.result("info", "{}")["nodes"].as_array().unwrap().len();
+    wait_until("both know each other", || nodes(&flock.nodes[1]) == 2);
+    let _asleep = flock.nodes[0].join("asleep");
+    flock.nodes[0].signal(Signal::TERM);
+    assert_eq!(flock.nodes[0].wait_for_end().code(), Some(0));
+    assert!(flock.nodes[0].log().contains("left in a hurry"), "{}", flock.nodes[0].log());
+    let info = flock.nodes[1].result("info", "{}");
+    assert!(info["missing"].is_null() && nodes(&flock.nodes[1]) == 1, "{info}");
 }
 
 /// A connection that was accepted before the end of accepting can still ask for an upgrade.
