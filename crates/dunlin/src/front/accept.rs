@@ -51,6 +51,10 @@ pub(crate) struct Acceptor {
     pub(crate) header_bytes: usize,
 }
 
+/// How long a caller's connection may be quiet between two requests. Balancers keep theirs for 60 s
+/// and use them again: whoever closes sooner meets a request on its way.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
 /// Headers of one request.
 const HEADERS_MAX: usize = 100;
 
@@ -157,7 +161,8 @@ impl Acceptor {
     fn http(&self) -> http1::Builder {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
-            .header_read_timeout(self.handshake_age)
+            // Strangers have a deadline of their own.
+            .header_read_timeout(self.handshake_age.max(KEEP_ALIVE))
             .max_headers(HEADERS_MAX)
             .max_buf_size(self.header_bytes);
         http
@@ -194,8 +199,10 @@ async fn serve_http<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let known = Known::default();
+    let has_asked = AtomicBool::new(false);
     let service = TowerToHyperService::new(router);
     let service = service_fn(|mut request: Request<Incoming>| {
+        has_asked.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(known.clone());
         service.call(request)
     });
@@ -207,6 +214,8 @@ async fn serve_http<S>(
             drop(permit);
             connection.await
         }
+        // Not even the first request came in time: there is nothing to answer.
+        Err(_elapsed) if !has_asked.load(Ordering::Relaxed) => Ok(()),
         Err(_elapsed) => {
             connection.as_mut().graceful_shutdown();
             timeout(LAST_ANSWER, connection).await.unwrap_or(Ok(()))

@@ -1,8 +1,9 @@
 //! The internal listener: it alone answers those who run the node, and it answers no client.
 
 use std::{
-    io::{BufReader, Write},
+    io::{BufReader, ErrorKind, Read, Write},
     net::SocketAddr,
+    time::Duration,
 };
 
 use crate::{
@@ -80,4 +81,10 @@ fn a_caller_with_a_key_may_stay_and_a_stranger_may_not() {
     for _ in 0..100 {
         assert_eq!(ask(&mut caller, "X-API-Key: k3y\r\n"), Some(200));
     }
+    // Nor does quiet for longer than that end it: balancers keep connections for later.
+    caller.get_ref().set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    let quiet = caller.get_mut().read(&mut [0]).unwrap_err().kind();
+    assert!(matches!(quiet, ErrorKind::WouldBlock | ErrorKind::TimedOut), "{quiet}");
+    caller.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(ask(&mut caller, "X-API-Key: k3y\r\n"), Some(200));
 }
