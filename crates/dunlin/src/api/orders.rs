@@ -28,14 +28,16 @@ impl Api {
         let whom = whom(fields.user, fields.client, fields.session)?;
         let channel = channel::name(fields.channel)?;
         self.options(&channel)?;
+        let options = SubscriptionOptions {
+            info: either(fields.info.as_deref(), fields.b64info.as_deref())?,
+            data: either(fields.data.as_deref(), fields.b64data.as_deref())?,
+            overrides: fields.overrides.map(Into::into).unwrap_or_default(),
+        };
+        let Some(whom) = whom else { return Ok(Answer::Done {}) };
         let order = Subscribe {
             whom,
             channel,
-            options: SubscriptionOptions {
-                info: either(fields.info.as_deref(), fields.b64info.as_deref())?,
-                data: either(fields.data.as_deref(), fields.b64data.as_deref())?,
-                overrides: fields.overrides.map(Into::into).unwrap_or_default(),
-            },
+            options,
             expire_at: fields.expire_at.filter(|at| *at > 0),
             recover_since: fields.recover_since.map(|since| Resume {
                 offset: since.offset.unwrap_or_default(),
@@ -55,6 +57,7 @@ impl Api {
                 Some(channel)
             }
         };
+        let Some(whom) = whom else { return Ok(Answer::Done {}) };
         self.order(Order::Unsubscribe(Unsubscribe { whom, channel })).await
     }
 
@@ -70,6 +73,7 @@ impl Api {
         if !(3000..5000).contains(&code) || reason.len() > REASON_BYTES_MAX {
             return Err(ClientError::BadRequest);
         }
+        let Some(whom) = whom else { return Ok(Answer::Done {}) };
         let whitelist = fields.whitelist.unwrap_or_default();
         let whitelist = whitelist.into_iter().map(Into::into).collect();
         let order = Disconnect { whom, whitelist, code, reason: reason.into() };
@@ -77,11 +81,14 @@ impl Api {
     }
 
     pub(super) async fn refresh(&self, fields: fields::Refresh) -> Reply {
+        let whom = whom(fields.user, fields.client, fields.session)?;
+        let info = either(fields.info.as_deref(), None)?;
+        let Some(whom) = whom else { return Ok(Answer::Done {}) };
         let order = Refresh {
-            whom: whom(fields.user, fields.client, fields.session)?,
+            whom,
             expired: fields.expired.unwrap_or_default(),
             expire_at: fields.expire_at.filter(|at| *at > 0),
-            info: either(fields.info.as_deref(), None)?,
+            info,
         };
         self.order(Order::Refresh(order)).await
     }
@@ -113,20 +120,20 @@ impl Api {
     }
 }
 
-/// Which connections are meant. There are no sessions beside connections, so the name of one is
-/// that of a client; two different names are of no connection.
+/// Which connections are meant, if any can be. There are no sessions beside connections, so the
+/// name of one is that of a client; no connection has two different names.
 fn whom(
     user: Option<String>,
     client: Option<String>,
     session: Option<String>,
-) -> Result<Whom, ClientError> {
+) -> Result<Option<Whom>, ClientError> {
     let named = |name: Option<String>| name.filter(|name| !name.is_empty());
     let user = named(user).ok_or(ClientError::BadRequest)?.into();
     let client = match (named(client), named(session)) {
-        (Some(client), Some(session)) if client != session => return Err(ClientError::BadRequest),
+        (Some(client), Some(session)) if client != session => return Ok(None),
         (client, session) => client.or(session),
     };
-    Ok(Whom { user, client: client.map(Into::into) })
+    Ok(Some(Whom { user, client: client.map(Into::into) }))
 }
 
 /// The id of a token or a user.

@@ -82,6 +82,20 @@ fn connections_expire_when_the_application_says_so() {
 }
 
 #[test]
+fn nobody_has_the_names_of_two_connections() {
+    let node = Node::start(&[KEY_SETTING, SECRET_SETTING]);
+    let (mut one, mut two) =
+        (Session::connect(node.address, "42"), Session::connect(node.address, "42"));
+    for method in ["subscribe", "unsubscribe", "disconnect", "refresh"] {
+        let body = json!({
+            "user": "42", "channel": "c", "expired": true, "client": one.id, "session": two.id,
+        });
+        assert_eq!(node.result(method, &body.to_string()), json!({}), "{method}");
+    }
+    assert!(one.is_undisturbed() && two.is_undisturbed());
+}
+
+#[test]
 fn orders_that_make_no_sense_are_refused() {
     let node = Node::start(&[KEY_SETTING]);
     let long = "x".repeat(256);
@@ -89,7 +103,7 @@ fn orders_that_make_no_sense_are_refused() {
         ("disconnect", json!({}), 107),
         ("disconnect", json!({"user": ""}), 107),
         ("disconnect", json!({"client": "c"}), 107),
-        ("disconnect", json!({"user": "4", "client": "c", "session": "d"}), 107),
+        ("refresh", json!({"client": "c", "session": "d"}), 107),
         ("disconnect", json!({"user": "4", "disconnect": {"code": 1000}}), 107),
         ("disconnect", json!({"user": "4", "disconnect": {"code": 5000}}), 107),
         ("disconnect", json!({"user": "4", "disconnect": {"reason": long}}), 107),
