@@ -74,10 +74,25 @@ pub enum Call {
     Unknown,
 }
 
-/// The body cannot be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the body is not JSON of the method's form, or nested too deep")]
-pub struct Undecodable;
+/// The body cannot be read, and why.
+#[derive(Debug, thiserror::Error)]
+pub enum Undecodable {
+    /// No text at all.
+    #[error("the body is not UTF-8")]
+    NotUtf8,
+    /// More than [`DEPTH_MAX`].
+    #[error("the body is nested more than {DEPTH_MAX} deep")]
+    TooDeep,
+    /// No JSON, or not of the method's form.
+    #[error("the body is not the JSON that the method takes: {0}")]
+    WrongForm(#[from] serde_json::Error),
+    /// Which of the two comes first, nobody could tell.
+    #[error("a command of the batch names more than one method; give each a command of its own")]
+    TwoMethods,
+    /// No command in the old form.
+    #[error("the body has no command; expected {{\"method\": \"…\", \"params\": {{…}}}}")]
+    NoCommand,
+}
 
 /// The names of all methods that are called alone or in a batch, as in `/api/publish`.
 pub const METHODS: [&str; 16] = [
@@ -105,9 +120,9 @@ impl Request {
     /// # Errors
     /// [`Undecodable`].
     pub fn parse(method: Option<&str>, body: &[u8]) -> Result<Self, Undecodable> {
-        let body = str::from_utf8(body).map_err(|_| Undecodable)?;
+        let body = str::from_utf8(body).map_err(|_| Undecodable::NotUtf8)?;
         if !json::is_shallow(body.as_bytes(), DEPTH_MAX) {
-            return Err(Undecodable);
+            return Err(Undecodable::TooDeep);
         }
         match method {
             None => legacy(body),
@@ -120,8 +135,8 @@ impl Request {
 impl Call {
     /// Reads the fields of a method; none at all are as good as `{}`.
     fn parse(method: &str, fields: &str) -> Result<Self, Undecodable> {
-        fn read<'a, T: Deserialize<'a>>(fields: &'a str) -> Result<T, Undecodable> {
-            serde_json::from_str(fields).map_err(|_| Undecodable)
+        fn read<'a, T: Deserialize<'a>>(fields: &'a str) -> serde_json::Result<T> {
+            serde_json::from_str(fields)
         }
         let fields = if fields.trim_ascii().is_empty() { "{}" } else { fields };
         Ok(match method {
@@ -177,14 +192,13 @@ fn batch(body: &str) -> Result<Request, Undecodable> {
         commands: Option<Vec<BTreeMap<String, Box<RawValue>>>>,
         parallel: Option<bool>,
     }
-    let Batch { commands, parallel } = serde_json::from_str(body).map_err(|_| Undecodable)?;
+    let Batch { commands, parallel } = serde_json::from_str(body)?;
     let call = |command: BTreeMap<String, Box<RawValue>>| {
         let mut known = command.iter().filter(|(method, _)| METHODS.contains(&method.as_str()));
         match (known.next(), known.next()) {
             (Some((method, fields)), None) => Call::parse(method, fields.get()),
             (None, _) => Ok(Call::Unknown),
-            // Which of the two comes first, nobody could tell.
-            (Some(_), Some(_)) => Err(Undecodable),
+            (Some(_), Some(_)) => Err(Undecodable::TwoMethods),
         }
     };
     let calls = commands.unwrap_or_default().into_iter().map(call).collect::<Result<_, _>>()?;
@@ -199,12 +213,12 @@ fn legacy(body: &str) -> Result<Request, Undecodable> {
     }
     let commands = serde_json::Deserializer::from_str(body).into_iter::<Command>();
     let calls = commands.map(|command| {
-        let Command { method, params } = command.map_err(|_| Undecodable)?;
+        let Command { method, params } = command?;
         let params = params.as_ref().map_or("", |params| params.get());
         Call::parse(&method.unwrap_or_default(), params)
     });
     let calls = calls.collect::<Result<Vec<_>, _>>()?;
-    if calls.is_empty() { Err(Undecodable) } else { Ok(Request::Legacy(calls)) }
+    if calls.is_empty() { Err(Undecodable::NoCommand) } else { Ok(Request::Legacy(calls)) }
 }
 
 #[derive(Deserialize)]

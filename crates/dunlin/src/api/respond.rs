@@ -13,6 +13,7 @@ use axum::{
 };
 use dunlin_core::{error::ClientError, metrics::ApiLabel};
 use serde::Serialize;
+use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::{
@@ -28,8 +29,8 @@ const IN_FLIGHT_MAX: usize = 1024;
 /// `/api` and what is below it.
 pub(crate) fn routes(api: Arc<Api>) -> Router {
     Router::new()
-        .route("/api", post(legacy))
-        .route("/api/{method}", post(method))
+        .route("/api", post(legacy).fallback(no_post))
+        .route("/api/{method}", post(method).fallback(no_post))
         .layer(DefaultBodyLimit::max(api.body_bytes))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&api), admit))
         .with_state(api)
@@ -52,8 +53,10 @@ async fn admit(State(api): State<Arc<Api>>, request: Request, next: Next) -> Res
         }
         return next.run(request).await;
     }
-    api.count("", 401);
-    StatusCode::UNAUTHORIZED.into_response()
+    api.refuse(Refusal {
+        status: StatusCode::UNAUTHORIZED,
+        why: "no good key; show one of http_api.key as the header X-API-Key".to_owned(),
+    })
 }
 
 /// `POST /api/{method}`: one call, or a batch of them.
@@ -64,7 +67,7 @@ async fn method(
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     let answer = api.answer(Some(&method), &headers, body).await;
-    answer.unwrap_or_else(|status| api.refuse(status))
+    answer.unwrap_or_else(|refusal| api.refuse(refusal))
 }
 
 /// `POST /api`: calls in the old form.
@@ -74,22 +77,40 @@ async fn legacy(
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     let answer = api.answer(None, &headers, body).await;
-    answer.unwrap_or_else(|status| api.refuse(status))
+    answer.unwrap_or_else(|refusal| api.refuse(refusal))
+}
+
+/// Anything but POST.
+async fn no_post(State(api): State<Arc<Api>>) -> Response {
+    let why = "the API takes POST only, with a body in JSON".to_owned();
+    api.refuse(Refusal { status: StatusCode::METHOD_NOT_ALLOWED, why })
+}
+
+/// Why a request is no call, in words for whoever sent it.
+struct Refusal {
+    status: StatusCode,
+    why: String,
+}
+
+impl From<Undecodable> for Refusal {
+    fn from(error: Undecodable) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, why: error.to_string() }
+    }
 }
 
 impl Api {
-    /// The answer, or the status of a refusal.
+    /// The answer, or why there is none.
     async fn answer(
         self: &Arc<Self>,
         method: Option<&str>,
         headers: &HeaderMap,
         body: Result<Bytes, BytesRejection>,
-    ) -> Result<Response, StatusCode> {
-        let body = body.map_err(|rejection| rejection.status())?;
-        let asked = Asked::parse(method, &body).map_err(|Undecodable| StatusCode::BAD_REQUEST)?;
-        Ok(match asked {
+    ) -> Result<Response, Refusal> {
+        let body = body.map_err(|rejection| self.unread(&rejection))?;
+        Ok(match Asked::parse(method, &body)? {
             Asked::One(call) if matches!(*call, Call::Unknown) => {
-                return Err(StatusCode::NOT_FOUND);
+                let why = "no such method; GET /api/openapi.json names all".to_owned();
+                return Err(Refusal { status: StatusCode::NOT_FOUND, why });
             }
             Asked::One(call) => {
                 let reply = Box::pin(self.call(*call)).await;
@@ -133,10 +154,27 @@ impl Api {
         replies.into_iter().map(|(_, reply)| reply).collect()
     }
 
-    /// Answers what is no call by the status alone.
-    fn refuse(&self, status: StatusCode) -> Response {
-        self.count("", status.as_u16().into());
-        status.into_response()
+    /// A body that did not come, or is too large.
+    fn unread(&self, rejection: &BytesRejection) -> Refusal {
+        let status = rejection.status();
+        let why = match status {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                format!(
+                    "the body has more than the {} bytes of http_api.body_bytes",
+                    self.body_bytes
+                )
+            }
+            _ => "the body did not arrive whole".to_owned(),
+        };
+        Refusal { status, why }
+    }
+
+    /// Answers what is no call. The fault is the caller's, who is told; the log is for who looks.
+    fn refuse(&self, Refusal { status, why }: Refusal) -> Response {
+        let code = status.as_u16();
+        self.count("", code.into());
+        tracing::debug!(code, why, "refused a request to the API");
+        (status, Json(json!({ "error": { "code": code, "message": why } }))).into_response()
     }
 
     fn count(&self, method: &'static str, code: u32) {

@@ -5,7 +5,7 @@ use std::{fs, time::Instant};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Flock, KEY, KEY_SETTING, Message, Node, NodeCommand, SECRET_SETTING, Session, get,
+    Flock, KEY, KEY_SETTING, Message, Node, NodeCommand, Response, SECRET_SETTING, Session, get,
 };
 
 const NAMESPACES: &str = r#"
@@ -36,6 +36,14 @@ fn node_of(file: &str) -> Node {
     NodeCommand::new().file(&path).start()
 }
 
+/// What a request that is no call is told; the code is that of the status.
+#[track_caller]
+fn refusal(response: &Response) -> String {
+    let body: Value = serde_json::from_str(&response.body).expect("refusals are JSON");
+    assert_eq!(body["error"]["code"], response.status);
+    body["error"]["message"].as_str().unwrap().to_owned()
+}
+
 #[test]
 fn only_those_who_know_a_key_may_call() {
     let node = node_of("http_api.key = [\"old key\", \"new\"]");
@@ -59,7 +67,7 @@ fn only_those_who_know_a_key_may_call() {
     ] {
         let response = node.post(path, headers, "{}");
         assert_eq!(response.status, status, "{path} {headers}");
-        assert!(status != 401 || response.body.is_empty(), "{}", response.body);
+        assert!(status != 401 || refusal(&response).contains("X-API-Key"), "{}", response.body);
     }
 }
 
@@ -349,6 +357,31 @@ fn bodies_are_bounded_and_have_to_be_json() {
     }
     assert_eq!(get(node.address, &format!("/api/publish?api_key={KEY}")).status, 405);
     assert_eq!(node.metrics().sum("dunlin_panics_total"), 0.0);
+}
+
+#[test]
+fn a_request_that_is_no_call_is_told_why() {
+    let node =
+        Node::start(&[KEY_SETTING, "http_api.body_bytes=1KiB", "log.level=info,dunlin=debug"]);
+    let key = format!("X-API-Key: {KEY}\r\n");
+    for (path, body, status, words) in [
+        ("/api/publish", r#"{"channel":"c","#.to_owned(), 400, "line 1 column 15"),
+        ("/api/publish", r#"{"channel":1}"#.to_owned(), 400, "integer `1`, expected a string"),
+        ("/api/publish", "[".repeat(65), 400, "more than 64 deep"),
+        ("/api/batch", r#"{"commands":[{"info":{},"rpc":{}}]}"#.to_owned(), 400, "one method"),
+        ("/api", String::new(), 400, "no command"),
+        ("/api/dance", "{}".to_owned(), 404, "openapi.json"),
+        ("/api/publish", " ".repeat(1025), 413, "1024 bytes of http_api.body_bytes"),
+    ] {
+        let response = node.post(path, &key, &body);
+        assert_eq!(response.status, status, "{path} {body}");
+        let told = refusal(&response);
+        assert!(told.contains(words), "{told}");
+    }
+    let response = get(node.address, &format!("/api/publish?api_key={KEY}"));
+    assert_eq!((response.status, response.header("allow")), (405, Some("POST")));
+    assert!(refusal(&response).contains("POST"), "{}", response.body);
+    assert!(node.log().contains("no such method"), "{}", node.log());
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub(crate) use self::{
     client::{Client, Message, Opcode, frame},
     flock::Flock,
     http::{
-        UPGRADE_HEADERS, connect, connect_with_little_room, exchange, get, read_response,
+        Response, UPGRADE_HEADERS, connect, connect_with_little_room, exchange, get, read_response,
         upgrade_request,
     },
     load::{Listener, check, publish},
