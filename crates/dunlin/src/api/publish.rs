@@ -95,9 +95,12 @@ impl Api {
         post: &Post,
     ) -> Result<oneshot::Receiver<PublishOutcome>, ClientError> {
         let channel = ChannelName::new(channel).map_err(|_| ClientError::BadRequest)?;
-        let retention = self.options(&channel)?.retention().filter(|_| !post.skip_history);
-        let publication = Publication::new(channel, post.kind, post.data.clone())
-            .with_details(post.details.clone());
+        let options = self.options(&channel)?;
+        let retention = options.retention().filter(|_| !post.skip_history);
+        let mut details = post.details.clone();
+        details.allows_delta |= options.delta_publish;
+        let publication =
+            Publication::new(channel, post.kind, post.data.clone()).with_details(details);
         let publish = Publish { publication, retention, terms: post.terms.clone() };
         let (reply, answered) = oneshot::channel();
         if let Some(room) = self.node.publish(publish, ReplyTo::Caller(reply)) {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::each;
-use crate::harness::CentrifugeClient;
+use crate::harness::{CentrifugeClient, KEY_SETTING};
 
 const CHANNEL: &str = "delta:a";
 
@@ -120,6 +120,19 @@ fn differences_add_up() {
         }
         let first = &readers[0];
         assert!(first.differences >= 20, "only {} differences", first.differences);
+    });
+}
+
+#[test]
+fn what_the_application_publishes_is_sent_as_differences_too() {
+    each(&[KEY_SETTING], |flock| {
+        let mut reader = Reader::subscribe(CentrifugeClient::connect(flock.node(1), "42"));
+        for number in 0..3 {
+            let body = json!({"channel": CHANNEL, "data": payload(number)}).to_string();
+            flock.node(0).result("publish", &body);
+            assert_eq!(reader.read(), payload(number).to_string());
+        }
+        assert_eq!(reader.differences, 2);
     });
 }
 
