@@ -28,9 +28,12 @@ const IN_FLIGHT_MAX: usize = 1024;
 
 /// `/api` and what is below it.
 pub(crate) fn routes(api: Arc<Api>) -> Router {
+    let (legacy, method) = (post(legacy).fallback(no_post), post(method).fallback(no_post));
     Router::new()
-        .route("/api", post(legacy).fallback(no_post))
-        .route("/api/{method}", post(method).fallback(no_post))
+        .route("/api", legacy.clone())
+        .route("/api/", legacy)
+        .route("/api/{method}", method.clone())
+        .route("/api/{method}/", method)
         .layer(DefaultBodyLimit::max(api.body_bytes))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&api), admit))
         .with_state(api)
