@@ -1,10 +1,11 @@
 //! Keys that verify. What a key is made of decides which algorithms it can be used with; the
 //! header of a token only chooses among those. So an RSA key is never taken for a secret.
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
+use std::iter;
+
 use p521::ecdsa::signature::Verifier;
 use ring::{hmac, signature};
-use spki::der::{Decode, Reader, asn1::UintRef};
+use spki::der::{Decode, Document, Reader, asn1::UintRef};
 
 use super::algorithm::Algorithm;
 
@@ -88,8 +89,8 @@ impl Material {
 
     /// A public key in PEM (`BEGIN PUBLIC KEY`).
     pub(super) fn from_pem(pem: &str) -> Option<Self> {
-        let der = der_of_pem(pem)?;
-        let info = spki::SubjectPublicKeyInfoRef::from_der(&der).ok()?;
+        let (_, document) = Document::from_pem(&with_line_breaks(pem)?).ok()?;
+        let info = spki::SubjectPublicKeyInfoRef::from_der(document.as_bytes()).ok()?;
         let bytes = info.subject_public_key.as_bytes()?;
         match info.algorithm.oid.to_string().as_str() {
             RSA => from_pkcs1(bytes),
@@ -157,15 +158,21 @@ impl Material {
     }
 }
 
-/// What stands between the markers, whatever became of the line breaks: who puts a key into an
+/// The same key with the line breaks of a PEM, whatever became of them: who puts a key into an
 /// environment variable often has `\n` as two characters, or blanks.
-fn der_of_pem(pem: &str) -> Option<Vec<u8>> {
+fn with_line_breaks(pem: &str) -> Option<String> {
     let pem = pem.replace("\\r", "").replace("\\n", "\n");
-    let (_, rest) = pem.split_once("-----BEGIN PUBLIC KEY-----")?;
-    let (body, after) = rest.split_once("-----END PUBLIC KEY-----")?;
-    let body: String = body.split_ascii_whitespace().collect();
-    after.trim().is_empty().then(|| BASE64_STANDARD.decode(body).ok())?
+    let body = pem.trim().strip_prefix(BEGIN)?.strip_suffix(END)?;
+    let body: Vec<char> = body.split_ascii_whitespace().flat_map(str::chars).collect();
+    let lines = body.chunks(PEM_LINE_CHARS).map(|line| line.iter().collect::<String>());
+    let lines: Vec<_> = iter::once(BEGIN.to_owned()).chain(lines).chain([END.to_owned()]).collect();
+    Some(lines.join("\n"))
 }
+
+const BEGIN: &str = "-----BEGIN PUBLIC KEY-----";
+const END: &str = "-----END PUBLIC KEY-----";
+/// RFC 7468, section 2.
+const PEM_LINE_CHARS: usize = 64;
 
 /// The hash of an HMAC algorithm; `None` for the others.
 pub(super) fn hmac_hash(algorithm: Algorithm) -> Option<hmac::Algorithm> {
