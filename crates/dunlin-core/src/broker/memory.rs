@@ -237,6 +237,7 @@ mod tests {
     use super::*;
     use crate::{
         broker::{Terms, conformance},
+        history::PAGE_BYTES,
         publication::Kind,
     };
 
@@ -259,6 +260,25 @@ mod tests {
         let terms = Terms { idempotency_key: key.to_owned(), ..Terms::default() };
         let (retention, terms) = (Some(RETENTION), Some(Box::new(terms)));
         broker.publish(&mut vec![(Publish { publication, retention, terms }, ReplyTo::Nobody)]);
+    }
+
+    #[tokio::test]
+    async fn a_history_is_told_page_by_page() {
+        let (broker, channel) = (broker(usize::MAX), ChannelName::new("c").unwrap());
+        for _ in 0..10 {
+            let data = Bytes::from(vec![b'x'; PAGE_BYTES / 4]);
+            let publication = Publication::new(channel.clone(), Kind::Text, data);
+            let publish = Publish { publication, retention: Some(RETENTION), terms: None };
+            broker.publish(&mut vec![(publish, ReplyTo::Nobody)]);
+        }
+        for (is_reverse, page) in [(false, [1, 2, 3, 4]), (true, [10, 9, 8, 7])] {
+            let query = HistoryQuery { since: None, limit: usize::MAX, is_reverse };
+            let History { top, publications } =
+                broker.history(&channel, query, RETENTION).await.unwrap();
+            assert_eq!(top.offset, 10);
+            let offsets = publications.iter().map(|it| it.position().unwrap().offset);
+            assert!(offsets.eq(page), "it ends when it has the bytes");
+        }
     }
 
     async fn top(broker: &MemoryBroker, channel: &str) -> Position {

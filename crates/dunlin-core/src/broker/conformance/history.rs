@@ -15,7 +15,6 @@ use crate::{
     broker::{HistoryQuery, PageBounds, Publish, Recovery, ReplyTo, Since, Terms},
     channel::ChannelName,
     error::HistoryError,
-    history::PAGE_BYTES,
     namespace::Retention,
     position::{Epoch, Position},
     publication::{ClientInfo, Details, Kind, Publication},
@@ -30,7 +29,6 @@ impl Flock {
         self.keeps_and_delivers_at_one_place().await;
         self.keeps_all_that_is_known_of_a_publication().await;
         self.tells_parts_of_a_history().await;
-        self.tells_a_history_page_by_page().await;
         self.has_a_position_before_the_first_publication().await;
         self.recovers_all_or_says_that_it_cannot().await;
         self.recovers_page_by_page().await;

@@ -65,24 +65,6 @@ impl Flock {
         assert_eq!(page(50, 100, 1).await, 0);
     }
 
-    pub(super) async fn tells_a_history_page_by_page(&self) {
-        let channel = name("history-pages");
-        let retention = Retention { size: 100, ..RETENTION };
-        let text = "x".repeat(PAGE_BYTES / 4);
-        for _ in 0..10 {
-            self.keep_with(&channel, &text, retention).await;
-        }
-        for (is_reverse, expected) in [(false, [1, 2, 3, 4]), (true, [10, 9, 8, 7])] {
-            let query = HistoryQuery { since: None, limit: usize::MAX, is_reverse };
-            let history = self.broker.history(&channel, query, retention).await;
-            let history = history.expect("the broker is there");
-            assert_eq!(history.top.offset, 10);
-            let offsets =
-                history.publications.iter().map(|it| it.position().unwrap_or(NONE).offset);
-            assert!(offsets.eq(expected), "a page of many bytes");
-        }
-    }
-
     pub(super) async fn tells_the_positions_of_many_channels_at_once(&self) {
         let channel = |number: usize| (name(&format!("many-{number}")), RETENTION);
         let channels: Vec<_> = (0..300).map(channel).collect();
