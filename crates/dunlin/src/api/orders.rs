@@ -33,18 +33,13 @@ impl Api {
             data: either(fields.data.as_deref(), fields.b64data.as_deref())?,
             overrides: fields.overrides.map(Into::into).unwrap_or_default(),
         };
-        let Some(whom) = whom else { return Ok(Answer::Done {}) };
-        let order = Subscribe {
-            whom,
-            channel,
-            options,
-            expire_at: fields.expire_at.filter(|at| *at > 0),
-            recover_since: fields.recover_since.map(|since| Resume {
-                offset: since.offset.unwrap_or_default(),
-                epoch: since.epoch.unwrap_or_default(),
-            }),
-        };
-        self.order(Order::Subscribe(Box::new(order))).await
+        let expire_at = fields.expire_at.filter(|at| *at > 0);
+        let recover_since = fields.recover_since.map(|since| Resume {
+            offset: since.offset.unwrap_or_default(),
+            epoch: since.epoch.unwrap_or_default(),
+        });
+        let order = |whom| Subscribe { whom, channel, options, expire_at, recover_since };
+        self.order_to(whom, |whom| Order::Subscribe(Box::new(order(whom)))).await
     }
 
     pub(super) async fn unsubscribe(&self, fields: fields::Unsubscribe) -> Reply {
@@ -57,8 +52,7 @@ impl Api {
                 Some(channel)
             }
         };
-        let Some(whom) = whom else { return Ok(Answer::Done {}) };
-        self.order(Order::Unsubscribe(Unsubscribe { whom, channel })).await
+        self.order_to(whom, |whom| Order::Unsubscribe(Unsubscribe { whom, channel })).await
     }
 
     pub(super) async fn disconnect(&self, fields: fields::Disconnect) -> Reply {
@@ -73,24 +67,19 @@ impl Api {
         if !(3000..5000).contains(&code) || reason.len() > REASON_BYTES_MAX {
             return Err(ClientError::BadRequest);
         }
-        let Some(whom) = whom else { return Ok(Answer::Done {}) };
         let whitelist = fields.whitelist.unwrap_or_default();
         let whitelist = whitelist.into_iter().map(Into::into).collect();
-        let order = Disconnect { whom, whitelist, code, reason: reason.into() };
-        self.order(Order::Disconnect(order)).await
+        let order = |whom| Disconnect { whom, whitelist, code, reason: reason.into() };
+        self.order_to(whom, |whom| Order::Disconnect(order(whom))).await
     }
 
     pub(super) async fn refresh(&self, fields: fields::Refresh) -> Reply {
         let whom = whom(fields.user, fields.client, fields.session)?;
         let info = either(fields.info.as_deref(), None)?;
-        let Some(whom) = whom else { return Ok(Answer::Done {}) };
-        let order = Refresh {
-            whom,
-            expired: fields.expired.unwrap_or_default(),
-            expire_at: fields.expire_at.filter(|at| *at > 0),
-            info,
-        };
-        self.order(Order::Refresh(order)).await
+        let expired = fields.expired.unwrap_or_default();
+        let expire_at = fields.expire_at.filter(|at| *at > 0);
+        let order = |whom| Refresh { whom, expired, expire_at, info };
+        self.order_to(whom, |whom| Order::Refresh(order(whom))).await
     }
 
     pub(super) async fn revoke_token(&self, fields: fields::RevokeToken) -> Reply {
@@ -112,6 +101,14 @@ impl Api {
         let issued_before = fields.issued_before.filter(|at| *at > 0);
         let issued_before = issued_before.unwrap_or_else(|| unix_ms() / 1000);
         self.order(Order::RevokeUser { user, issued_before, until }).await
+    }
+
+    /// An order to nobody is done.
+    async fn order_to(&self, whom: Option<Whom>, order: impl FnOnce(Whom) -> Order) -> Reply {
+        match whom {
+            Some(whom) => self.order(order(whom)).await,
+            None => Ok(Answer::Done {}),
+        }
     }
 
     pub(super) async fn order(&self, order: Order) -> Reply {
