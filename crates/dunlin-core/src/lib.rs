@@ -58,3 +58,5 @@ pub mod event;
 pub mod hub;
 
 pub mod node;
+
+pub mod session;

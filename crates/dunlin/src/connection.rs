@@ -15,15 +15,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use dunlin_core::{error::Disconnect, ids::ConnectionId};
+use dunlin_core::{error::Disconnect, ids::ConnectionId, session::Session};
 use dunlin_protocol::centrifuge;
 use dunlin_ws::{CloseCode, Compression};
 use tokio::{task::AbortHandle, time::Instant};
 
-pub(crate) use self::client::{Client, Listener};
+pub(crate) use self::client::{Client, Dialogue, Listener};
 use crate::{
     backlog::Backlog,
-    session::Session,
     shard::{Place, Shard},
     stream::Stream,
 };
@@ -97,12 +96,22 @@ impl Connection {
         &self.client
     }
 
-    /// The session of a client of the Centrifuge dialect.
-    pub(crate) fn session(&self) -> Option<&RefCell<Session>> {
+    /// What there is with a client of the Centrifuge dialect.
+    pub(crate) fn dialogue(&self) -> Option<&Dialogue> {
         match &self.client {
             Client::Plain(_) => None,
-            Client::Centrifuge(session) => Some(session),
+            Client::Centrifuge(dialogue) => Some(dialogue),
         }
+    }
+
+    /// The session of a client of the Centrifuge dialect.
+    pub(crate) fn session(&self) -> Option<&RefCell<Session>> {
+        self.dialogue().map(Dialogue::session)
+    }
+
+    /// When that session is woken next.
+    pub(crate) fn alarm(&self) -> Option<&Cell<Option<Instant>>> {
+        self.dialogue().map(Dialogue::alarm)
     }
 
     /// The close frame that tells the client why, in its dialect.

@@ -5,16 +5,17 @@ use std::{
     sync::Arc,
 };
 
-use dunlin_core::{channel::ChannelName, hub::SubscriptionId, namespace::ChannelOptions};
-
-use crate::session::Session;
+use dunlin_core::{
+    channel::ChannelName, hub::SubscriptionId, namespace::ChannelOptions, session::Session,
+};
+use tokio::time::Instant;
 
 /// Who is at the other end, by the dialect that it speaks.
 pub(crate) enum Client {
     /// The plain dialect: one channel, from the beginning to the end.
     Plain(Listener),
     /// The Centrifuge dialect.
-    Centrifuge(Box<RefCell<Session>>),
+    Centrifuge(Box<Dialogue>),
 }
 
 /// A client of the plain dialect.
@@ -44,5 +45,32 @@ impl Listener {
 
     pub(crate) fn subscription(&self) -> &Cell<Option<SubscriptionId>> {
         &self.subscription
+    }
+}
+
+/// A client of the Centrifuge dialect.
+pub(crate) struct Dialogue {
+    session: RefCell<Session>,
+    /// What it is told and what waits to be written together.
+    replies: RefCell<Vec<u8>>,
+    /// When its session is woken next.
+    alarm: Cell<Option<Instant>>,
+}
+
+impl Dialogue {
+    pub(crate) fn new(session: Session) -> Self {
+        Self { session: session.into(), replies: RefCell::default(), alarm: Cell::default() }
+    }
+
+    pub(crate) fn session(&self) -> &RefCell<Session> {
+        &self.session
+    }
+
+    pub(crate) fn replies(&self) -> &RefCell<Vec<u8>> {
+        &self.replies
+    }
+
+    pub(crate) fn alarm(&self) -> &Cell<Option<Instant>> {
+        &self.alarm
     }
 }

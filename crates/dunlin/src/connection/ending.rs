@@ -60,7 +60,7 @@ impl Shard {
     }
 
     /// Ends a connection at once, with a close frame if its socket happens to take one.
-    pub(crate) fn cut(&self, connection: &Rc<Connection>, why: Disconnect) {
+    pub(crate) fn cut(self: &Rc<Self>, connection: &Rc<Connection>, why: Disconnect) {
         let is_between_frames =
             connection.drain.borrow().is_none() && connection.backlog.borrow().is_empty();
         if let Some(stream) = connection.stream()

@@ -8,33 +8,21 @@ use dunlin_core::{
         claims::{ConnectionClaims, SubscriptionClaims},
         revocation::Revocations,
     },
-    channel::ChannelName,
-    namespace::personal_channel,
     rights::Trust,
+    session::Rules,
 };
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockReadGuard};
 
-use super::TokenMark;
 use crate::{clock::unix_now, config::ClientConfig, jwks::LiveKeyring};
 
 /// See the module's text. Shared by all shards.
 pub(crate) struct Policy {
-    pub(super) trust: Trust,
-    pub(super) allows_anonymous: bool,
+    /// What sessions go by.
+    pub(crate) rules: Rules,
     pub(crate) ping_interval: Duration,
     pub(crate) pong_timeout: Duration,
-    /// How long a client may take to say who it is.
-    pub(crate) connect_within: Duration,
-    /// How long a connection, and a subscription, outlives its token.
-    pub(super) connection_grace: Duration,
-    pub(super) subscription_grace: Duration,
-    pub(super) channels_max: usize,
     /// Most connections of one user on this node; 0 = any number.
     pub(super) user_connections_max: usize,
-    pub(super) history_max: usize,
-    pub(super) recovery_max: usize,
-    /// The namespace of users' own channels; none = they have none.
-    personal_namespace: Option<String>,
     connection_keys: Arc<LiveKeyring>,
     subscription_keys: Arc<LiveKeyring>,
     revocations: Arc<RwLock<Revocations>>,
@@ -48,19 +36,23 @@ impl Policy {
         revocations: Arc<RwLock<Revocations>>,
     ) -> Self {
         let personal = &config.subscribe_to_user_personal_channel;
-        Self {
+        let rules = Rules {
             trust: if config.insecure { Trust::Insecure } else { Trust::Checked },
             allows_anonymous: config.insecure || config.allow_anonymous_connect_without_token,
-            ping_interval: config.ping_interval,
-            pong_timeout: config.pong_timeout,
+            ping_s: u32::try_from(config.ping_interval.as_secs()).unwrap_or(u32::MAX),
             connect_within: config.stale_close_delay,
             connection_grace: config.expired_close_delay,
             subscription_grace: config.expired_sub_close_delay,
             channels_max: config.channel_limit,
-            user_connections_max: config.user_connection_limit,
             history_max: config.history_max_publication_limit,
             recovery_max: config.recovery_max_publication_limit,
             personal_namespace: personal.enabled.then(|| personal.namespace.clone()),
+        };
+        Self {
+            rules,
+            ping_interval: config.ping_interval,
+            pong_timeout: config.pong_timeout,
+            user_connections_max: config.user_connection_limit,
             connection_keys,
             subscription_keys,
             revocations,
@@ -107,19 +99,9 @@ impl Policy {
         }
     }
 
-    /// Whether a user's token does not count any more.
-    pub(super) fn is_revoked(&self, user: &str, token: &TokenMark) -> bool {
-        self.revocations.read().is_revoked(user, token.id.as_deref(), token.issued_at)
-    }
-
-    /// The channel that is a user's own.
-    pub(super) fn personal_channel(&self, user: &str) -> Option<ChannelName> {
-        personal_channel(self.personal_namespace.as_deref()?, user)
-    }
-
-    /// Whether a client must be asked whether it is there, and how often: whole seconds.
-    pub(super) fn ping_s(&self) -> u32 {
-        u32::try_from(self.ping_interval.as_secs()).unwrap_or(u32::MAX)
+    /// What is revoked, while the guard is held.
+    pub(super) fn revocations(&self) -> RwLockReadGuard<'_, Revocations> {
+        self.revocations.read()
     }
 }
 

@@ -3,10 +3,7 @@
 
 use std::rc::Rc;
 
-use dunlin_core::{
-    error::{ClientError, Disconnect},
-    event::{Event, Outcome},
-};
+use dunlin_core::{error::Disconnect, event::Event};
 use dunlin_protocol::centrifuge;
 
 use crate::{
@@ -15,27 +12,28 @@ use crate::{
 };
 
 impl Shard {
-    /// Answers a command. A command with the number 0 wants no answer.
-    pub(super) fn reply(
-        &self,
-        connection: &Rc<Connection>,
-        id: u32,
-        outcome: Result<Outcome, ClientError>,
-    ) {
-        if id != 0 {
-            self.tell(connection, &Event::Reply { id, outcome });
-        }
-    }
-
     /// Tells a client something, at the latest with [`Shard::flush_replies`].
     pub(super) fn tell(&self, connection: &Rc<Connection>, event: &Event) {
-        let Some(session) = connection.session() else { return };
-        let mut session = session.borrow_mut();
-        if session.replies.is_empty() {
+        let Some(dialogue) = connection.dialogue() else { return };
+        let mut replies = dialogue.replies().borrow_mut();
+        if replies.is_empty() {
             self.talkative().push(Rc::clone(connection));
         }
-        let encoding = session.encoding;
-        centrifuge::write_event(encoding, event, &mut session.replies);
+        let encoding = dialogue.session().borrow().encoding();
+        centrifuge::write_event(encoding, event, &mut replies);
+    }
+
+    /// Writes an event before everything that was held back, and holds back nothing more.
+    pub(super) fn tell_first(self: &Rc<Self>, connection: &Rc<Connection>, event: &Event) {
+        let Some(session) = connection.session() else { return };
+        let encoding = session.borrow().encoding();
+        let mut message = Vec::new();
+        centrifuge::write_event(encoding, event, &mut message);
+        let kind = centrifuge::message_kind(encoding);
+        let frame = self.encoder().message(kind, &message, connection.compression().may_send());
+        if self.write_first(connection, &frame) == Written::Overrun {
+            self.end(connection, Disconnect::SlowReader);
+        }
     }
 
     /// Writes what has been gathered for all clients: one message for each.
@@ -51,13 +49,13 @@ impl Shard {
     }
 
     fn flush(self: &Rc<Self>, connection: &Rc<Connection>) -> Written {
-        let Some(session) = connection.session() else { return Written::Taken };
-        let replies = std::mem::take(&mut session.borrow_mut().replies);
+        let Some(dialogue) = connection.dialogue() else { return Written::Taken };
+        let replies = dialogue.replies().take();
         // Nothing follows a close frame.
         if replies.is_empty() || connection.ending().is_some() {
             return Written::Taken;
         }
-        let kind = centrifuge::message_kind(session.borrow().encoding);
+        let kind = centrifuge::message_kind(dialogue.session().borrow().encoding());
         let is_deflated = connection.compression().may_send();
         let frame = self.encoder().message(kind, &replies, is_deflated);
         self.write(connection, &frame)

@@ -8,6 +8,7 @@ use dunlin_core::{
     hub::{ChannelId, Manner, Run, Turn},
     inbox::Notice,
     publication::Publication,
+    session::Input,
 };
 use tokio::{task::yield_now, time::Instant};
 
@@ -76,7 +77,9 @@ impl Shard {
                         self.turned(&channel, how);
                     }
                     Notice::PublishAnswered(connection, id, outcome) => {
-                        self.publish_answered(connection, id, outcome);
+                        if let Some(connection) = self.connection(connection) {
+                            self.tell_session(&connection, Input::Published(id, outcome));
+                        }
                     }
                     Notice::PublishFailed(connection, error) => {
                         let why = error.into();

@@ -24,7 +24,7 @@ use dunlin_core::{
     broker::{Publish, ReplyTo, Room},
     channel::ChannelName,
     error::{BrokerLost, Disconnect},
-    hub::{Company, Hub, Manner},
+    hub::{Hub, Manner},
     ids::{ConnectionId, ShardId},
     inbox::Inbox,
     interest::Wish,
@@ -33,6 +33,7 @@ use dunlin_core::{
     namespace::ChannelOptions,
     node::Node,
     publication::Format,
+    session::{Effects, Input, Session},
 };
 use dunlin_protocol::encoder::Encoder;
 use dunlin_ws::Compression;
@@ -47,8 +48,8 @@ pub(crate) use self::{
     users::{UserCounts, Users},
 };
 use crate::{
-    connection::{Client, Connection, Listener},
-    session::{Policy, Session},
+    connection::{Client, Connection, Dialogue, Listener},
+    session::Policy,
 };
 
 /// What a shard is made of; everything in it can cross to the shard's thread.
@@ -92,6 +93,8 @@ pub(crate) struct Shard {
     read_buffer: RefCell<Box<[u8]>>,
     decoding: Decoding,
     publishes: RefCell<Vec<(Publish, ReplyTo)>>,
+    /// Empty, for the next session that decides something.
+    effects: Cell<Effects>,
     /// What the last publisher has to wait for.
     crowd: Cell<Option<Room>>,
     encoder: Encoder,
@@ -147,6 +150,7 @@ impl Shard {
             read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into()),
             decoding: Decoding::new(&parts.limits),
             publishes: RefCell::default(),
+            effects: Cell::default(),
             crowd: Cell::default(),
             encoder: Encoder::default(),
             tally: Tally::new(parts.metrics.clone()),
@@ -225,6 +229,15 @@ impl Shard {
         }
     }
 
+    /// An empty list for what a session decides. Who has carried it out gives it back.
+    pub(crate) fn take_effects(&self) -> Effects {
+        self.effects.take()
+    }
+
+    pub(crate) fn keep_effects(&self, effects: Effects) {
+        self.effects.set(effects);
+    }
+
     /// Gathers a publish; what came together is published together, by
     /// [`Shard::publish_gathered`].
     pub(crate) fn gather(&self, publish: Publish, reply: ReplyTo) {
@@ -270,9 +283,9 @@ impl Shard {
                 self.listen(slot, &channel, options, compression)
             }
             Newcomer::Centrifuge { encoding, pings_by_frames } => {
-                let connect_by = Instant::now() + self.policy().connect_within;
-                let session = Session::new(encoding, pings_by_frames, connect_by);
-                (Client::Centrifuge(Box::new(RefCell::new(session))), Ok(Wish::Granted))
+                let connect_by = Instant::now() + self.policy().rules.connect_within;
+                let session = Session::new(encoding, pings_by_frames, connect_by.into_std());
+                (Client::Centrifuge(Box::new(Dialogue::new(session))), Ok(Wish::Granted))
             }
         };
         entry.insert(Rc::new(Connection::seat(id, client, compression, place)));
@@ -318,21 +331,14 @@ impl Shard {
 
     /// Ends all subscriptions of a connection; it gets no more publications, and its user has one
     /// connection less.
-    pub(crate) fn unsubscribe_all_of(&self, connection: &Connection) {
+    pub(crate) fn unsubscribe_all_of(self: &Rc<Self>, connection: &Rc<Connection>) {
         match connection.client() {
             Client::Plain(listener) => {
                 let Some(subscription) = listener.subscription().take() else { return };
-                let (channel, company) = self.hub.borrow_mut().unsubscribe(subscription);
-                if company == Company::Alone {
-                    self.leave_if_alone(&channel);
-                }
+                self.leave_hub(subscription);
             }
-            Client::Centrifuge(_) => {
-                self.end_subscriptions(connection);
-                self.dismiss(connection);
-            }
+            Client::Centrifuge(_) => self.tell_session(connection, Input::Closed),
         }
-        self.note_subscriptions();
     }
 
     /// Tells the ledger how many subscriptions there are.
@@ -341,7 +347,7 @@ impl Shard {
     }
 
     /// Forgets a connection and drops its socket. Does nothing when it is forgotten already.
-    pub(crate) fn remove(&self, connection: &Rc<Connection>, why: Disconnect) {
+    pub(crate) fn remove(self: &Rc<Self>, connection: &Rc<Connection>, why: Disconnect) {
         let id = connection.id();
         if self.connection(id).is_none() {
             return;

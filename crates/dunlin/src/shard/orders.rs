@@ -159,7 +159,7 @@ impl Shard {
         }
     }
 
-    fn release(&self, id: ConnectionId) {
+    fn release(self: &Rc<Self>, id: ConnectionId) {
         if let Some(seat) = self.connection(id) {
             self.remove(&seat, Disconnect::ClientLeft);
         }
@@ -187,7 +187,7 @@ impl Shard {
         let run = reader::run(Rc::clone(self), Rc::clone(&connection), early);
         let reader = spawn_local(run);
         connection.set_reader(reader.abort_handle());
-        self.set_wake(&connection);
+        self.set_first_alarm(&connection);
         if self.is_leaving.get() {
             self.end(&connection, Disconnect::NodeLeaving);
         }

@@ -131,7 +131,7 @@ impl Shard {
     }
 
     /// Gives up seats whose client went away between its request and its 101.
-    fn give_up_seats(&self) {
+    fn give_up_seats(self: &Rc<Self>) {
         // Usually there is none, and to look at every connection would wake all of their memory.
         if self.seats.get() == 0 {
             return;

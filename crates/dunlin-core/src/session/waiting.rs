@@ -1,9 +1,9 @@
 //! Commands that wait for one that came before them.
 
-use dunlin_core::command::{Command, Request};
+use crate::command::{Command, Request};
 
 /// Commands in the order in which they came, and what they weigh.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Waiting {
     commands: Vec<Command>,
     bytes: usize,

@@ -1,8 +1,17 @@
 //! Entry: whether a client may have the subscription that it asks for, and how it will be.
 
 use bytes::Bytes;
-use dunlin_core::{
-    auth::{TokenError, claims::Overrides},
+
+use super::{
+    Effect, Refusal, Rules, Session, Side, Subscription, TokenMark, channel_name,
+    effect::Step,
+    subscription::{AnswerTo, Joining, State, overridden},
+};
+use crate::{
+    auth::{
+        TokenError,
+        claims::{Overrides, SubscriptionClaims},
+    },
     broker::Since,
     channel::ChannelName,
     command,
@@ -15,28 +24,21 @@ use dunlin_core::{
     stream::Resume,
 };
 
-use super::{
-    Session, Side, Subscription, TokenMark,
-    commands::{Refusal, channel_name},
-    subscription::{Answer, Joining, State, overridden},
-};
-use crate::shard::Shard;
-
 /// What a subscription is to become.
+#[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) subscription: Subscription,
     pub(super) retention: Option<Retention>,
     pub(super) resume: Option<Resume>,
 }
 
-impl Shard {
-    /// What a client gets that asks for a subscription.
-    pub(super) fn judge(
+impl Session {
+    /// Whether there can be the channel that a client wants to enter, and room for it.
+    pub(super) fn may_ask_for(
         &self,
-        session: &Session,
-        id: u32,
-        asked: command::Subscribe,
-    ) -> Result<Wanted, Refusal> {
+        asked: &command::Subscribe,
+        step: &Step<'_>,
+    ) -> Result<ChannelName, Refusal> {
         if asked.channel.is_empty() {
             return Err(Disconnect::BadRequest.into());
         }
@@ -44,16 +46,28 @@ impl Shard {
         if asked.kind != 0 {
             return Err(ClientError::PermissionDenied.into());
         }
-        if session.subscription(&channel).is_some() {
+        if self.subscription(&channel).is_some() {
             return Err(ClientError::AlreadySubscribed.into());
         }
-        if session.subscriptions.len() >= self.policy().channels_max {
+        if self.subscriptions.len() >= step.context.rules.channels_max {
             return Err(ClientError::LimitExceeded.into());
         }
-        rights::known(self.node().namespaces(), &channel)?;
-        let entry = self.entry(session, &channel, &asked.token)?;
-        let asker = session.asker(self.policy());
-        let options = rights::subscribe(self.node().namespaces(), &channel, asker, entry.proof)?;
+        rights::known(step.context.namespaces, &channel)?;
+        Ok(channel)
+    }
+
+    /// What a client gets that asks for a subscription and brings `entry`.
+    pub(super) fn judge(
+        &self,
+        id: u32,
+        channel: ChannelName,
+        asked: command::Subscribe,
+        entry: Entry,
+        step: &Step<'_>,
+    ) -> Result<Wanted, Refusal> {
+        let rules = step.context.rules;
+        let asker = self.asker(rules);
+        let options = rights::subscribe(step.context.namespaces, &channel, asker, entry.proof)?;
         let options = overridden(options, entry.overrides);
         let features = Features {
             positioned: asked.positioned,
@@ -68,16 +82,16 @@ impl Shard {
             wants_number: asked.flag & command::Subscribe::COMPACT != 0
                 // The JavaScript SDK asks for it and then does not find the channel of a number
                 // that came as Protobuf.
-                && session.encoding == Encoding::Json,
+                && self.encoding == Encoding::Json,
             wants_delta,
             filter: filter.map(Into::into),
-            ..Joining::new(Answer::Reply(id))
+            ..Joining::new(AnswerTo::Command(id))
         };
         let features = rights::features(&options, asker, features);
-        let resume = asked.resume.filter(|_| features.recoverable);
+        let asked = asked.resume.filter(|_| features.recoverable);
         Ok(Wanted {
             retention: options.retention(),
-            resume: resume.map(|resume| self.resume(&options, &resume)),
+            resume: asked.map(|asked| resume(&options, &asked, rules)),
             subscription: Subscription {
                 channel,
                 state: State::Joining(Box::new(joining)),
@@ -92,27 +106,21 @@ impl Shard {
         })
     }
 
-    /// What a client brings to enter a channel.
-    fn entry(
+    /// What a subscription token is worth for a channel.
+    pub(super) fn entry(
         &self,
-        session: &Session,
         channel: &ChannelName,
-        token: &str,
+        claims: Result<Box<SubscriptionClaims>, TokenError>,
+        step: &mut Step<'_>,
     ) -> Result<Entry, Refusal> {
-        if token.is_empty() {
-            return Ok(Entry::default());
-        }
-        let claims = match self.policy().subscription(token) {
+        let claims = match claims {
             Ok(claims) => claims,
             Err(TokenError::Expired) => return Err(ClientError::TokenExpired.into()),
             // The key may be there when the client asks again.
             Err(TokenError::UnknownKey) => return Err(ClientError::Internal.into()),
             Err(_) => return Err(ClientError::PermissionDenied.into()),
         };
-        if claims.channel != *channel || claims.user != session.identity.user {
-            tracing::debug!(%channel, "subscription token refused: not for this user and channel");
-            return Err(Disconnect::InvalidToken.into());
-        }
+        self.check_holder(channel, &claims, step)?;
         Ok(Entry {
             proof: Proof::Token,
             overrides: claims.overrides,
@@ -122,24 +130,25 @@ impl Shard {
         })
     }
 
-    /// Where a subscriber wants to go on from, as the stream understands it.
-    pub(super) fn resume(&self, options: &ChannelOptions, asked: &command::Resume) -> Resume {
-        // A text that is no epoch of ours is of a past that nobody remembers.
-        let foreign = || Some(Epoch { id: 0, branch: 0 });
-        let epoch = match asked.epoch.as_str() {
-            "" => None,
-            text => text.parse().ok().or_else(foreign),
-        };
-        Resume {
-            since: Since { offset: asked.offset, epoch },
-            limit: self.policy().recovery_max,
-            is_cache: options.force_recovery_mode == RecoveryMode::Cache,
+    /// Whether a subscription token is for this user and this channel.
+    pub(super) fn check_holder(
+        &self,
+        channel: &ChannelName,
+        claims: &SubscriptionClaims,
+        step: &mut Step<'_>,
+    ) -> Result<(), Disconnect> {
+        if claims.channel == *channel && claims.user == self.identity.user {
+            return Ok(());
         }
+        let why = "subscription token refused: not for this user and channel";
+        step.push(Effect::Note(why));
+        Err(Disconnect::InvalidToken)
     }
 }
 
 /// What a client brings to enter a channel.
-struct Entry {
+#[derive(Debug)]
+pub(super) struct Entry {
     proof: Proof,
     overrides: Overrides,
     info: Option<Bytes>,
@@ -147,8 +156,9 @@ struct Entry {
     expire_at: Option<u64>,
 }
 
-impl Default for Entry {
-    fn default() -> Self {
+impl Entry {
+    /// It brings nothing.
+    pub(super) fn none() -> Self {
         Self {
             proof: Proof::Nothing,
             overrides: Overrides::default(),
@@ -156,6 +166,21 @@ impl Default for Entry {
             token: None,
             expire_at: None,
         }
+    }
+}
+
+/// Where a subscriber wants to go on from, as the stream understands it.
+pub(super) fn resume(options: &ChannelOptions, asked: &command::Resume, rules: &Rules) -> Resume {
+    // A text that is no epoch of ours is of a past that nobody remembers.
+    let foreign = || Some(Epoch { id: 0, branch: 0 });
+    let epoch = match asked.epoch.as_str() {
+        "" => None,
+        text => text.parse().ok().or_else(foreign),
+    };
+    Resume {
+        since: Since { offset: asked.offset, epoch },
+        limit: rules.recovery_max,
+        is_cache: options.force_recovery_mode == RecoveryMode::Cache,
     }
 }
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dunlin_core::{
+
+use super::{TokenMark, waiting::Waiting};
+use crate::{
     auth::claims::Overrides,
     channel::ChannelName,
     event::Unsubscribe,
@@ -14,13 +16,14 @@ use dunlin_core::{
     rights::Features,
 };
 
-use super::{TokenMark, waiting::Waiting};
-
 /// One channel of a session.
-pub(crate) struct Subscription {
-    pub(crate) channel: ChannelName,
+#[derive(Debug)]
+pub struct Subscription {
+    /// Which one.
+    pub channel: ChannelName,
+    /// Who asked for it.
+    pub side: Side,
     pub(super) state: State,
-    pub(crate) side: Side,
     pub(super) features: Features,
     /// Its coming and going is told to others.
     pub(super) is_announced: bool,
@@ -46,13 +49,14 @@ impl Subscription {
 
 /// Who asked for a subscription, and so who can be told when it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
+pub enum Side {
     /// The client.
     Client,
     /// The application.
     Server,
 }
 
+#[derive(Debug)]
 pub(super) enum State {
     /// Its place in the channel's order is on its way.
     Joining(Box<Joining>),
@@ -61,8 +65,9 @@ pub(super) enum State {
 }
 
 /// What has to be known when the place is there.
+#[derive(Debug)]
 pub(super) struct Joining {
-    pub(super) answer: Answer,
+    pub(super) answer_to: AnswerTo,
     pub(super) was_recovering: bool,
     /// An error is wanted instead of a fresh start.
     pub(super) rejects_unrecovered: bool,
@@ -79,19 +84,19 @@ pub(super) struct Joining {
 
 /// Who wants to know that a subscription stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum AnswerTo {
     /// The client, as the reply to this command.
-    Reply(u32),
+    Command(u32),
     /// The client, as part of the reply to its connect command.
     Connect,
     /// The client, which did not ask.
-    Push,
+    Nobody,
 }
 
 impl Joining {
-    pub(super) fn new(answer: Answer) -> Self {
+    pub(super) fn new(answer_to: AnswerTo) -> Self {
         Self {
-            answer,
+            answer_to,
             was_recovering: false,
             rejects_unrecovered: false,
             wants_number: false,

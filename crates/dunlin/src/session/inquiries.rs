@@ -1,0 +1,110 @@
+//! What sessions have to find out: at once where the shard knows it, by a task otherwise.
+
+use std::{rc::Rc, sync::Arc};
+
+use dunlin_core::{
+    error::{ClientError, Disconnect},
+    event::{HistoryPage, Outcome},
+    node::Node,
+    session::{Answer, Input, Inquiry, Ticket},
+};
+use tokio::task::{spawn_local, yield_now};
+
+use crate::{connection::Connection, shard::Shard};
+
+impl Shard {
+    /// Brings a session the answer, now or later.
+    ///
+    /// # Errors
+    /// Why the client is to be closed, by an answer that is there at once.
+    pub(super) fn inquire(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        ticket: Ticket,
+        inquiry: Inquiry,
+    ) -> Result<(), Disconnect> {
+        let answer = match inquiry {
+            Inquiry::ConnectionToken(token) => {
+                Answer::Connection(self.policy().connection(&token).map(Box::new))
+            }
+            Inquiry::SubscriptionToken(token) => {
+                Answer::Subscription(self.policy().subscription(&token).map(Box::new))
+            }
+            Inquiry::Admission(user) => Answer::Admission(self.admit(connection, &user)),
+            inquiry => {
+                self.ask_node(connection, ticket, inquiry);
+                return Ok(());
+            }
+        };
+        self.handle(connection, Input::Answer(ticket, answer))
+    }
+
+    fn ask_node(self: &Rc<Self>, connection: &Rc<Connection>, ticket: Ticket, inquiry: Inquiry) {
+        let (shard, id) = (Rc::clone(self), connection.id());
+        spawn_local(async move {
+            let outcome = answer(shard.shared_node(), inquiry).await;
+            if let Some(connection) = shard.connection(id) {
+                let input = Input::Answer(ticket, Answer::Outcome(outcome));
+                shard.tell_session(&connection, input);
+                // Others that have their answers by now, too, are heard first.
+                yield_now().await;
+                shard.flush_replies();
+            }
+        });
+    }
+
+    /// Counts one more connection of a user, and names its client; not, when the user has as many
+    /// as it may have.
+    fn admit(&self, connection: &Connection, user: &Arc<str>) -> Option<Arc<str>> {
+        let max = self.policy().user_connections_max;
+        if self.is_counted(user) && !self.user_counts().enter(user, max) {
+            return None;
+        }
+        self.users().add(user, connection.id().slot);
+        Some(client_id())
+    }
+
+    /// A user has one connection less.
+    pub(super) fn dismiss(&self, connection: &Connection, user: &str) {
+        self.users().remove(user, connection.id().slot);
+        if self.is_counted(user) {
+            self.user_counts().leave(user);
+        }
+    }
+
+    /// Whether there is a bound to this user's connections.
+    fn is_counted(&self, user: &str) -> bool {
+        self.policy().user_connections_max > 0 && !user.is_empty()
+    }
+}
+
+/// What a broker or a presence store knows.
+async fn answer(node: Arc<Node>, inquiry: Inquiry) -> Result<Outcome, ClientError> {
+    match inquiry {
+        // The protocol has no word for more than the first.
+        Inquiry::Presence(channel) => {
+            Ok(Outcome::Presence(node.presence().members(&channel).await?.first))
+        }
+        Inquiry::PresenceStats(channel) => {
+            Ok(Outcome::PresenceStats(node.presence().stats(&channel).await?))
+        }
+        Inquiry::History(channel, query, retention) => {
+            let history = node.history(&channel, query, retention).await?;
+            let page = HistoryPage { publications: history.publications, top: history.top };
+            Ok(Outcome::History(Box::new(page)))
+        }
+        // These need no broker.
+        Inquiry::ConnectionToken(_) | Inquiry::SubscriptionToken(_) | Inquiry::Admission(_) => {
+            Err(ClientError::Internal)
+        }
+    }
+}
+
+/// A random id in the form of RFC 9562, version 4.
+fn client_id() -> Arc<str> {
+    let bits = fastrand::u128(..);
+    let (a, b) = ((bits >> 96) as u32, (bits >> 80) as u16);
+    let (c, d) = ((bits >> 64) as u16 & 0x0FFF | 0x4000, (bits >> 48) as u16 & 0x3FFF | 0x8000);
+    let e = bits as u64 & 0xFFFF_FFFF_FFFF;
+    format!("{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}").into()
+}

@@ -1,0 +1,59 @@
+//! What the application orders of clients, wherever they are.
+
+use std::rc::Rc;
+
+use dunlin_core::{
+    control::{Order, Whom},
+    error::Disconnect,
+    session::Input,
+};
+use dunlin_ws::CloseCode;
+
+use crate::{connection::Connection, shard::Shard};
+
+impl Shard {
+    /// Obeys an order for those of its clients that are meant; none is no error. Every shard of
+    /// every node gets every order once, in the order in which the broker put them.
+    ///
+    /// Clients of the plain dialect have no user and are meant by none.
+    pub(crate) fn obey_control(self: &Rc<Self>, order: &Order) {
+        match order {
+            Order::Disconnect(control) => self.obey_for(&control.whom, order),
+            Order::Unsubscribe(control) => self.obey_for(&control.whom, order),
+            Order::Subscribe(control) => self.obey_for(&control.whom, order),
+            Order::Refresh(control) => self.obey_for(&control.whom, order),
+            Order::RevokeToken { .. } | Order::RevokeUser { .. } => self.end_revoked(),
+            // It is about no client.
+            Order::ForgetHistory { .. } => {}
+        }
+        self.flush_replies();
+    }
+
+    fn obey_for(self: &Rc<Self>, whom: &Whom, order: &Order) {
+        let slots: Vec<u32> = self.users().of(&whom.user).collect();
+        for connection in slots.into_iter().filter_map(|slot| self.connection_at(slot)) {
+            self.tell_session(&connection, Input::Order(order));
+        }
+    }
+
+    /// Ends every client, and every subscription, whose token does not count any more.
+    fn end_revoked(self: &Rc<Self>) {
+        let revocations = self.policy().revocations();
+        for connection in self.everyone() {
+            self.tell_session(&connection, Input::Revoked(&revocations));
+        }
+    }
+
+    /// Ends a connection in the application's words.
+    pub(super) fn end_by_order(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        code: u32,
+        reason: &str,
+    ) {
+        let code = u16::try_from(code).ok().and_then(CloseCode::new);
+        let frame = code.map(|code| dunlin_ws::close_frame(code, reason));
+        let frame = frame.unwrap_or_else(|| connection.close_frame(Disconnect::Forced));
+        self.end_with(connection, Disconnect::Forced, frame);
+    }
+}
