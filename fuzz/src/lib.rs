@@ -7,6 +7,7 @@ mod auth;
 mod centrifuge;
 mod config;
 mod redis;
+mod session;
 mod ws;
 
 pub use api::{api_body, control_message};
@@ -14,6 +15,7 @@ pub use auth::token;
 pub use centrifuge::{centrifuge_json, centrifuge_protobuf};
 pub use config::config;
 pub use redis::{envelope, resp_decode};
+pub use session::session;
 pub use ws::{ws_decode, ws_differential, ws_handshake};
 
 /// A fuzz target.
@@ -33,6 +35,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "control_message", run: control_message },
     Target { name: "envelope", run: envelope },
     Target { name: "resp_decode", run: resp_decode },
+    Target { name: "session", run: session },
     Target { name: "token", run: token },
     Target { name: "ws_decode", run: ws_decode },
     Target { name: "ws_differential", run: ws_differential },
