@@ -1,6 +1,6 @@
 //! The backlog: bytes a connection's socket would not take yet, oldest first.
 
-use std::{collections::VecDeque, mem, time::Duration};
+use std::{collections::VecDeque, mem};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -37,9 +37,14 @@ impl Backlog {
         self.runs.is_empty()
     }
 
-    /// When the oldest byte will have waited for `age`. None when nothing waits.
-    pub(crate) fn expires_at(&self, age: Duration) -> Option<Instant> {
-        self.runs.front().map(|run| run.queued_at + age)
+    /// Bytes waiting behind the first run: any single message must pass, however large.
+    pub(crate) fn bytes_behind_first(&self) -> usize {
+        self.bytes - self.first().len()
+    }
+
+    /// Since when the oldest byte waits. None when nothing does.
+    pub(crate) fn waits_since(&self) -> Option<Instant> {
+        self.runs.front().map(|run| run.queued_at)
     }
 
     /// What to write next; empty when nothing waits.
@@ -124,6 +129,6 @@ mod tests {
         assert_eq!((backlog.bytes(), backlog.first()), (2, &b"gh"[..]));
         backlog.advance(2);
         assert!(backlog.is_empty() && backlog.bytes() == 0);
-        assert_eq!(backlog.expires_at(Duration::ZERO), None);
+        assert_eq!(backlog.waits_since(), None);
     }
 }

@@ -21,6 +21,7 @@ use dunlin_ws::{CloseCode, Compression};
 use tokio::{task::AbortHandle, time::Instant};
 
 pub(crate) use self::client::{Client, Dialogue, Listener};
+use self::writing::Drain;
 use crate::{
     backlog::Backlog,
     shard::{Place, Shard},
@@ -32,8 +33,8 @@ use crate::{
 pub(crate) struct Connection {
     /// The last run of publications written to it.
     last_run: Cell<u64>,
-    /// The task that empties the backlog, or closes the connection.
-    drain: RefCell<Option<AbortHandle>>,
+    /// What empties the backlog, or closes the connection.
+    drain: RefCell<Option<Box<Drain>>>,
     /// Absent while this is a seat: the client has not got its 101.
     stream: OnceCell<Stream>,
     backlog: RefCell<Backlog>,
@@ -175,6 +176,20 @@ impl Connection {
         self.backlog.borrow().bytes()
     }
 
+    /// Bytes that the client has to read before it is read from; none while it is being closed.
+    pub(crate) fn owed_bytes(&self) -> usize {
+        let is_served = self.ending().is_none() && self.drain.borrow().is_some();
+        if is_served { self.backlog_bytes() } else { 0 }
+    }
+
+    /// Waits until its backlog is empty, or nobody empties it any more.
+    pub(crate) async fn drained(&self) {
+        let done = self.drain.borrow().as_ref().map(|drain| drain.done());
+        if let Some(done) = done {
+            done.notified().await;
+        }
+    }
+
     /// Gives the seat its socket. False when it has one.
     pub(crate) fn attach(&self, stream: Stream) -> bool {
         self.stream.set(stream).is_ok()
@@ -195,29 +210,42 @@ impl Connection {
 
     /// Stops the tasks that work on this connection, at its removal.
     pub(crate) fn abandon(&self) -> Backlog {
-        for task in [self.drain.take(), self.reader.get().cloned()].into_iter().flatten() {
-            task.abort();
+        if let Some(reader) = self.reader.get() {
+            reader.abort();
         }
+        self.drain.take();
         self.backlog.borrow_mut().take()
     }
 
-    /// Waits until the socket takes bytes and writes what it takes. True when nothing is left.
-    async fn write_backlog(&self, shard: &Shard) -> io::Result<bool> {
+    /// Waits until the socket takes bytes and writes what it takes.
+    async fn write_backlog(&self, shard: &Shard) -> io::Result<Flushed> {
         let stream = self.stream().ok_or(ErrorKind::NotConnected)?;
         poll_fn(|context| stream.poll_write_ready(context)).await?;
         let mut backlog = self.backlog.borrow_mut();
+        let mut written = 0;
         while !backlog.is_empty() {
             match stream.try_write(backlog.first()) {
                 Ok(count) => {
                     backlog.advance(count);
+                    written += count;
                     shard.tally().wrote_from_backlog(count);
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return Ok(Flushed::Partly(written));
+                }
                 Err(error) => return Err(error),
             }
         }
-        stream.try_flush()
+        Ok(if stream.try_flush()? { Flushed::Wholly } else { Flushed::Partly(written) })
     }
+}
+
+/// How much of a backlog the socket took.
+enum Flushed {
+    /// So many bytes.
+    Partly(usize),
+    /// All there was.
+    Wholly,
 }
 
 /// The close frame that tells a client of the plain dialect why.

@@ -1,22 +1,22 @@
-//! The reader: a connection's task, from its 101 to its last byte. Bytes become frames, frames
-//! become publishes.
+//! The reader: a connection's task, from its 101 to its last byte. It reads when it is its client's
+//! turn; what it makes of the bytes is in `taking.rs`.
 
-use std::{io::ErrorKind, rc::Rc, time::Duration};
+mod taking;
 
-use bytes::{Bytes, BytesMut};
-use dunlin_core::{
-    broker::{Publish, ReplyTo},
-    error::Disconnect,
-    limits::TokenBucket,
+use std::{rc::Rc, time::Duration};
+
+use bytes::BytesMut;
+use dunlin_core::error::Disconnect;
+use tokio::{
+    task::yield_now,
+    time::{Instant, sleep, timeout_at},
 };
-use dunlin_protocol::plain;
-use dunlin_ws::{CloseCode, Compression, Decoder, Event, ProtocolError};
-use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::{
-    connection::{Client, Connection, Written},
-    shard::Shard,
-};
+use self::taking::{Flow, Reader};
+use crate::{connection::Connection, shard::Shard};
+
+/// Bytes that a client may have to read, before nothing more is read of what it sends.
+const OWED_MAX: usize = 64 * 1024;
 
 /// Reads a connection until it ends. `early` is what the client sent before it had its 101.
 pub(crate) async fn run(shard: Rc<Shard>, connection: Rc<Connection>, mut early: BytesMut) {
@@ -28,39 +28,74 @@ pub(crate) async fn run(shard: Rc<Shard>, connection: Rc<Connection>, mut early:
     }
     drop(early);
     // TLS may hold more of it, decrypted already, of which no socket will tell.
-    if reader.read(shard, connection) == Flow::Ended {
-        return;
-    }
+    let mut is_readable = true;
     loop {
-        if let Some(since) = reader.unfinished_since
-            && connection.ending().is_none()
-        {
-            let expires_at = since + shard.limits().message_age;
-            // Boxed: a timer is large, and an idle connection has none.
-            match Box::pin(timeout_at(expires_at, connection.readable())).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return,
-                Err(_elapsed) => {
-                    shard.end(connection, Disconnect::MessageUnfinished);
-                    continue;
-                }
+        if !is_readable && !reader.has_rest() {
+            let is_there = match reader.unfinished_since() {
+                // Boxed, as all that is rare: an idle connection has no room for it.
+                Some(since) => Box::pin(readable_in_time(shard, connection, since)).await,
+                None => connection.readable().await.is_ok(),
+            };
+            if !is_there {
+                return;
             }
-        } else if connection.readable().await.is_err() {
-            return;
         }
-        let flow = reader.read(shard, connection);
+        is_readable = false;
+        if connection.owed_bytes() > OWED_MAX {
+            Box::pin(until_read(&mut reader, connection)).await;
+        }
+        let flow = match reader.share().is_used_up(|| shard.uptime_ms()) {
+            true => Box::pin(behind_others(&mut reader, shard, connection)).await,
+            false => reader.go_on(shard, connection),
+        };
         if let Some(room) = shard.take_crowd() {
             connection.hold(true);
             room.await;
             connection.hold(false);
         }
         match flow {
+            Flow::Open if reader.has_rest() => yield_now().await,
             Flow::Open => {}
-            // Boxed: a timer is large, and an idle connection has none.
             Flow::Said => return Box::pin(answered(connection)).await,
             Flow::Ended => return,
         }
     }
+}
+
+/// Waits until there is more of a message that began at `since`; false when nothing comes any more.
+async fn readable_in_time(shard: &Rc<Shard>, connection: &Rc<Connection>, since: Instant) -> bool {
+    if connection.ending().is_none() {
+        let expires_at = since + shard.limits().message_age;
+        match timeout_at(expires_at, connection.readable()).await {
+            Ok(readable) => return readable.is_ok(),
+            Err(_elapsed) => shard.end(connection, Disconnect::MessageUnfinished),
+        }
+    }
+    connection.readable().await.is_ok()
+}
+
+/// Goes on when those who have used up their share before had a turn each.
+async fn behind_others(
+    reader: &mut Reader,
+    shard: &Rc<Shard>,
+    connection: &Rc<Connection>,
+) -> Flow {
+    let turn = shard.turn_behind_others().await;
+    let flow = reader.go_on(shard, connection);
+    // The next one's turn is not in the same round.
+    yield_now().await;
+    drop(turn);
+    flow
+}
+
+/// Waits until the client has read what it is owed: answers it asked for, publications. Who does
+/// not read is not read from, so that nobody can make the node owe without end.
+async fn until_read(reader: &mut Reader, connection: &Connection) {
+    let began_at = Instant::now();
+    connection.hold(true);
+    connection.drained().await;
+    connection.hold(false);
+    reader.excuse(began_at.elapsed());
 }
 
 /// Waits until a client that only listens any more has its close frame. Its ending is in the
@@ -92,161 +127,6 @@ impl Drop for Removal {
     }
 }
 
-struct Reader {
-    decoder: Decoder,
-    control_frames: TokenBucket,
-    /// When the message began that has not ended yet.
-    unfinished_since: Option<Instant>,
-    /// Set by the client's close frame or first mistake: nothing it sends counts any more.
-    is_done: bool,
-}
-
-/// Why and with which close frame a client is to be closed.
-struct End {
-    why: Disconnect,
-    close_frame: Bytes,
-}
-
-/// What a mistake of the client's means for it.
-fn disconnect(error: ProtocolError) -> Disconnect {
-    match error.close_code() {
-        CloseCode::INVALID_PAYLOAD => Disconnect::InvalidText,
-        CloseCode::TOO_BIG => Disconnect::MessageTooBig,
-        CloseCode::POLICY => Disconnect::TooManyFragments,
-        _ => Disconnect::ProtocolError,
-    }
-}
-
-/// Whether there is more to come.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Flow {
-    Open,
-    /// The client has said good-bye and sends nothing more, but may still listen for the answer.
-    Said,
-    Ended,
-}
-
-impl Reader {
-    fn new(shard: &Shard, compression: Compression) -> Self {
-        Self {
-            decoder: Decoder::new(compression),
-            control_frames: TokenBucket::full(shard.limits().control_burst),
-            unfinished_since: None,
-            is_done: false,
-        }
-    }
-
-    /// Reads once into the shard's buffer and handles what came.
-    fn read(&mut self, shard: &Rc<Shard>, connection: &Rc<Connection>) -> Flow {
-        let Some(stream) = connection.stream() else { return Flow::Ended };
-        let mut buffer = shard.read_buffer();
-        let count = match stream.try_read(&mut buffer) {
-            Ok(0) if self.is_done => return Flow::Said,
-            Ok(0) => return Flow::Ended,
-            Ok(count) => count,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Flow::Open,
-            Err(_) => return Flow::Ended,
-        };
-        shard.tally().received(count);
-        connection.hear();
-        self.take(shard, connection, &mut buffer[..count]);
-        Flow::Open
-    }
-
-    /// Handles bytes of the client, unless it has said good-bye, or we have: only what it publishes
-    /// until it has heard that the node leaves still counts. A client that is to be closed gets
-    /// first what it published just before: its echo comes by way of the broker.
-    fn take(&mut self, shard: &Rc<Shard>, connection: &Rc<Connection>, bytes: &mut [u8]) {
-        let is_over = !matches!(connection.ending(), None | Some(Disconnect::NodeLeaving));
-        if self.is_done || is_over {
-            return;
-        }
-        match self.decode(shard, connection, bytes) {
-            Ok(_) if !self.decoder.is_mid_message() => self.unfinished_since = None,
-            Ok(0) if self.unfinished_since.is_some() => {}
-            Ok(_) => self.unfinished_since = Some(Instant::now()),
-            Err(End { why, close_frame }) => {
-                self.is_done = true;
-                self.unfinished_since = None;
-                shard.end_after_turn(connection.id(), why, close_frame);
-            }
-        }
-    }
-
-    /// Decodes and handles every event in `bytes`; counts the messages that were completed. They
-    /// are published together at the end, also when something after them is wrong.
-    fn decode(
-        &mut self,
-        shard: &Rc<Shard>,
-        connection: &Rc<Connection>,
-        bytes: &mut [u8],
-    ) -> Result<usize, End> {
-        let outcome = self.decode_each(shard, connection, bytes);
-        let messages = shard.publish_gathered();
-        // What was answered at once leaves before the next read, in one message.
-        shard.flush_replies();
-        outcome.map(|count| messages + count)
-    }
-
-    fn decode_each(
-        &mut self,
-        shard: &Rc<Shard>,
-        connection: &Rc<Connection>,
-        mut bytes: &mut [u8],
-    ) -> Result<usize, End> {
-        let end = |why| End { why, close_frame: connection.close_frame(why) };
-        let mut context = shard.decoding(connection.client());
-        let mut commands = 0;
-        loop {
-            let decoded = self.decoder.decode(&mut context, bytes);
-            let (consumed, event) = decoded.map_err(|error| end(disconnect(error)))?;
-            let Some(event) = event else { return Ok(commands) };
-            match event {
-                Event::Message { kind, payload } => match connection.client() {
-                    Client::Plain(listener) if !listener.options().allow_plain_publish => {
-                        return Err(end(Disconnect::NotAllowed));
-                    }
-                    Client::Plain(listener) => {
-                        let publication = plain::publication(listener.channel(), kind, payload);
-                        let retention = listener.options().retention();
-                        let publish = Publish { publication, retention, terms: None };
-                        shard.gather(publish, ReplyTo::Connection(connection.id()));
-                    }
-                    Client::Centrifuge(_) => {
-                        shard.take_message(connection, payload).map_err(end)?;
-                        commands += 1;
-                    }
-                },
-                Event::Ping(payload) => {
-                    self.take_control_token(shard).map_err(end)?;
-                    let pong = dunlin_ws::pong_frame(payload);
-                    // Nothing follows our close frame.
-                    let is_open = connection.ending().is_none();
-                    if is_open && shard.write(connection, &pong) == Written::Overrun {
-                        return Err(end(Disconnect::SlowReader));
-                    }
-                }
-                Event::Pong(_) => self.take_control_token(shard).map_err(end)?,
-                Event::Close { code, .. } => {
-                    let echo = dunlin_ws::close_frame(code.unwrap_or(CloseCode::NORMAL), "");
-                    return Err(End { why: Disconnect::ClientLeft, close_frame: echo });
-                }
-            }
-            bytes = &mut bytes[consumed..];
-        }
-    }
-
-    fn take_control_token(&mut self, shard: &Shard) -> Result<(), Disconnect> {
-        let limits = shard.limits();
-        let now_ms = shard.uptime_ms();
-        if self.control_frames.take(now_ms, limits.control_rate, limits.control_burst) {
-            Ok(())
-        } else {
-            Err(Disconnect::ControlFlood)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,7 +140,7 @@ mod tests {
         ) -> usize {
             size_of::<F>()
         }
-        assert!(future_size(run) <= 200, "reader task: {}", future_size(run));
+        assert!(future_size(run) <= 216, "reader task: {}", future_size(run));
         assert!(size_of::<Connection>() <= 200, "connection: {}", size_of::<Connection>());
     }
 }

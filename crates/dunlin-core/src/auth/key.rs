@@ -45,6 +45,10 @@ impl Key {
         only.is_none_or(|only| material.is_for(only)).then_some(Self { material, only })
     }
 
+    pub(super) fn is_public(&self) -> bool {
+        !matches!(self.material, Material::Hmac(_))
+    }
+
     /// Whether tokens of this algorithm may be verified with it.
     pub(super) fn is_for(&self, algorithm: Algorithm) -> bool {
         self.only.is_none_or(|only| only == algorithm) && self.material.is_for(algorithm)

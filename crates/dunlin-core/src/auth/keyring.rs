@@ -112,6 +112,13 @@ impl Keyring {
         self.keys.is_empty() && self.named.is_empty() && !self.insecure_skip_signature
     }
 
+    /// Whether a token takes longer to check than others should wait: it does with public keys, of
+    /// which the slowest take most of a millisecond.
+    #[must_use]
+    pub fn is_slow(&self) -> bool {
+        self.keys.iter().any(Key::is_public) || !self.named.is_empty()
+    }
+
     /// What a connection token says, if it is good at `now_unix` (seconds).
     ///
     /// # Errors

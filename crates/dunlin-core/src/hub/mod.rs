@@ -112,6 +112,10 @@ struct Subscription {
 }
 
 impl Channel {
+    fn subscriber_count(&self) -> usize {
+        self.groups.iter().map(|group| group.subscribers.len()).sum()
+    }
+
     /// The group that is served in this manner; a new one, in the first free place, if there is
     /// none.
     fn group(&mut self, manner: &Manner) -> usize {
@@ -271,9 +275,14 @@ impl Hub {
 
     /// All channels with how many subscribers each has here, in no order.
     pub fn channels(&self) -> impl Iterator<Item = (&ChannelName, usize)> {
-        self.channels.iter().map(|(_, channel)| {
-            (&channel.name, channel.groups.iter().map(|group| group.subscribers.len()).sum())
-        })
+        self.channels.iter().map(|(_, channel)| (&channel.name, channel.subscriber_count()))
+    }
+
+    /// How many subscribers a channel has here.
+    #[must_use]
+    pub fn subscriber_count(&self, name: &ChannelName) -> usize {
+        let channel = self.by_name.get(name).and_then(|slot| self.channels.get(*slot as usize));
+        channel.map_or(0, Channel::subscriber_count)
     }
 
     /// Whether a channel has subscribers here.

@@ -15,11 +15,16 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket(u32);
 
-/// Answers that may be under way at once.
-const PENDING_MAX: usize = 256;
+/// Replies that may be under way at once.
+const REPLIES_MAX: usize = 256;
 
-/// How many of them the broker is asked for at once: others need its answers, too.
-const ASKED_MAX: usize = 4;
+/// The kinds of inquiries that take turns: tokens, each of which may take a while to check, and
+/// questions to the broker or the presence store.
+const TOKENS: usize = 0;
+const QUESTIONS: usize = 1;
+
+/// How many of each kind are asked at once: others need the answers, too.
+const ASKED_MAX: [usize; 2] = [1, 4];
 
 /// Inquiries whose answers are to come.
 #[derive(Debug, Default)]
@@ -33,10 +38,25 @@ pub(super) struct Asking {
 #[derive(Debug, Default)]
 struct Pending {
     asked: Vec<(Ticket, Next)>,
-    /// How many of them the broker answers.
-    at_the_broker: usize,
+    /// How many of them are of each kind.
+    kinds: [usize; 2],
     /// Those whose turn has not come.
     waiting: VecDeque<(Inquiry, Next)>,
+}
+
+impl Pending {
+    fn has_room(&self, inquiry: &Inquiry) -> bool {
+        kind(inquiry).is_none_or(|kind| self.kinds[kind] < ASKED_MAX[kind])
+    }
+}
+
+/// The kind of an inquiry; none if it need not wait for a turn.
+fn kind(inquiry: &Inquiry) -> Option<usize> {
+    match inquiry {
+        Inquiry::Admission(_) => None,
+        Inquiry::ConnectionToken(_) | Inquiry::SubscriptionToken(_) => Some(TOKENS),
+        Inquiry::Presence(_) | Inquiry::PresenceStats(_) | Inquiry::History(..) => Some(QUESTIONS),
+    }
 }
 
 /// What goes on with an answer.
@@ -56,11 +76,25 @@ pub(super) enum Next {
     Reply(u32),
 }
 
+impl Next {
+    /// The kind of the inquiry that it goes on from.
+    fn kind(&self) -> Option<usize> {
+        match self {
+            Self::Admit(_) => None,
+            Self::Connect
+            | Self::Refresh(_)
+            | Self::Subscribe(_)
+            | Self::RefreshSubscription(..) => Some(TOKENS),
+            Self::Reply(_) => Some(QUESTIONS),
+        }
+    }
+}
+
 impl Asking {
     /// Asks, or has the inquiry wait for its turn.
     ///
     /// # Errors
-    /// [`ClientError::TooManyRequests`] when too many wait for answers already.
+    /// [`ClientError::TooManyRequests`] when too many wait for replies already.
     pub(super) fn ask(
         &mut self,
         inquiry: Inquiry,
@@ -68,15 +102,18 @@ impl Asking {
         step: &mut Step<'_>,
     ) -> Result<(), ClientError> {
         let pending = self.pending.get_or_insert_default();
-        if pending.asked.len() + pending.waiting.len() >= PENDING_MAX {
+        // Other inquiries are as many as there are subscriptions, which have a bound of their own.
+        let is_bounded = matches!(next, Next::Reply(_) | Next::Refresh(_))
+            || matches!(next, Next::RefreshSubscription(..));
+        if is_bounded && pending.asked.len() + pending.waiting.len() >= REPLIES_MAX {
             return Err(ClientError::TooManyRequests);
         }
-        if inquiry.is_for_the_broker() {
-            if pending.at_the_broker >= ASKED_MAX {
-                pending.waiting.push_back((inquiry, next));
-                return Ok(());
-            }
-            pending.at_the_broker += 1;
+        if !pending.has_room(&inquiry) {
+            pending.waiting.push_back((inquiry, next));
+            return Ok(());
+        }
+        if let Some(kind) = kind(&inquiry) {
+            pending.kinds[kind] += 1;
         }
         self.last = self.last.wrapping_add(1);
         let ticket = Ticket(self.last);
@@ -91,12 +128,13 @@ impl Asking {
         let pending = self.pending.as_mut()?;
         let place = pending.asked.iter().position(|(asked, _)| *asked == ticket)?;
         let (_, next) = pending.asked.swap_remove(place);
-        if matches!(next, Next::Reply(_)) {
-            pending.at_the_broker -= 1;
-            if let Some((inquiry, then)) = pending.waiting.pop_front() {
-                // There is room: one less is waited for.
-                let _ = self.ask(inquiry, then, step);
-            }
+        if let Some(kind) = next.kind() {
+            pending.kinds[kind] -= 1;
+        }
+        let is_next = pending.waiting.iter().position(|(inquiry, _)| pending.has_room(inquiry));
+        if let Some((inquiry, then)) = is_next.and_then(|place| pending.waiting.remove(place)) {
+            // There is room: one less is waited for.
+            let _ = self.ask(inquiry, then, step);
         }
         self.pending.take_if(|pending| pending.asked.is_empty());
         Some(next)

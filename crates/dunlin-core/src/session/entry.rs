@@ -24,6 +24,9 @@ use crate::{
     stream::Resume,
 };
 
+/// How many subscription tokens that are none end a connection.
+const BAD_TOKENS_MAX: u8 = 16;
+
 /// What a subscription is to become.
 #[derive(Debug)]
 pub(super) struct Wanted {
@@ -108,7 +111,7 @@ impl Session {
 
     /// What a subscription token is worth for a channel.
     pub(super) fn entry(
-        &self,
+        &mut self,
         channel: &ChannelName,
         claims: Result<Box<SubscriptionClaims>, TokenError>,
         step: &mut Step<'_>,
@@ -118,7 +121,14 @@ impl Session {
             Err(TokenError::Expired) => return Err(ClientError::TokenExpired.into()),
             // The key may be there when the client asks again.
             Err(TokenError::UnknownKey) => return Err(ClientError::Internal.into()),
-            Err(_) => return Err(ClientError::PermissionDenied.into()),
+            Err(TokenError::Invalid(_) | TokenError::TooLarge) => {
+                self.bad_tokens += 1;
+                return Err(match self.bad_tokens {
+                    // Who goes on and on makes others wait for checks.
+                    BAD_TOKENS_MAX.. => Disconnect::InvalidToken.into(),
+                    _ => ClientError::PermissionDenied.into(),
+                });
+            }
         };
         self.check_holder(channel, &claims, step)?;
         Ok(Entry {

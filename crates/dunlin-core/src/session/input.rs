@@ -73,16 +73,6 @@ pub enum Inquiry {
     History(ChannelName, HistoryQuery, Retention),
 }
 
-impl Inquiry {
-    /// Whether the broker or the presence store knows the answer, which others need, too.
-    pub(super) fn is_for_the_broker(&self) -> bool {
-        match self {
-            Self::ConnectionToken(_) | Self::SubscriptionToken(_) | Self::Admission(_) => false,
-            Self::Presence(_) | Self::PresenceStats(_) | Self::History(..) => true,
-        }
-    }
-}
-
 /// What was found out.
 #[derive(Debug)]
 pub enum Answer {

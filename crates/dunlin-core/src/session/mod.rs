@@ -58,6 +58,8 @@ pub struct Session {
     subscriptions: Vec<Subscription>,
     asking: Asking,
     pings: Pings,
+    /// Subscription tokens that were none.
+    bad_tokens: u8,
     /// It was told to end, and no command counts any more.
     ends: bool,
 }
@@ -159,6 +161,7 @@ impl Session {
             subscriptions: Vec::new(),
             asking: Asking::default(),
             pings: if pings_by_frames { Pings::Frames } else { Pings::Messages(0) },
+            bad_tokens: 0,
             ends: false,
         }
     }

@@ -8,19 +8,17 @@ use serde_json::value::RawValue;
 
 use super::{DecodeError, request};
 
-/// Commands, one on each line; the last line may end or not.
-pub(super) fn commands(
-    message: &[u8],
-    bytes_max: usize,
-) -> impl Iterator<Item = Result<Command, DecodeError>> {
-    let lines = message.strip_suffix(b"\n").unwrap_or(message).split(|byte| *byte == b'\n');
-    lines.map(move |line| {
-        if line.len() > bytes_max {
-            return Err(DecodeError);
-        }
-        let command: request::Command = serde_json::from_slice(line).or(Err(DecodeError))?;
-        Ok(command.into())
-    })
+/// The first command and what is behind it: there is one on each line, and the last line may end or
+/// not.
+pub(super) fn split_first(message: &[u8]) -> (&[u8], &[u8]) {
+    let end = message.iter().position(|byte| *byte == b'\n').unwrap_or(message.len());
+    (&message[..end], message.get(end + 1..).unwrap_or_default())
+}
+
+/// The command of one line.
+pub(super) fn command(line: &[u8]) -> Result<Command, DecodeError> {
+    let command: request::Command = serde_json::from_slice(line).or(Err(DecodeError))?;
+    Ok(command.into())
 }
 
 /// `data` as a JSON text without line breaks: itself if it is JSON, else a JSON string of it, with

@@ -42,16 +42,44 @@ pub struct DecodeError;
 
 /// The commands of one message, in order. There is at least one, or an error; nothing that follows
 /// an error counts. A command of more than `bytes_max` bytes is one.
-pub fn commands(
+#[must_use]
+pub fn commands(encoding: Encoding, message: &[u8], bytes_max: usize) -> Commands<'_> {
+    Commands { encoding, rest: Some(message), bytes_max }
+}
+
+/// See [`commands`].
+#[derive(Clone, Debug)]
+pub struct Commands<'a> {
     encoding: Encoding,
-    message: &[u8],
+    rest: Option<&'a [u8]>,
     bytes_max: usize,
-) -> impl Iterator<Item = Result<Command, DecodeError>> {
-    let (json, protobuf) = match encoding {
-        Encoding::Json => (Some(json::commands(message, bytes_max)), None),
-        Encoding::Protobuf => (None, Some(protobuf::commands(message, bytes_max))),
-    };
-    json.into_iter().flatten().chain(protobuf.into_iter().flatten())
+}
+
+impl<'a> Commands<'a> {
+    /// What has not been looked at: commands of their own; none at the end.
+    #[must_use]
+    pub fn rest(&self) -> Option<&'a [u8]> {
+        self.rest
+    }
+}
+
+impl Iterator for Commands<'_> {
+    type Item = Result<Command, DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = self.rest.take()?;
+        let split = match self.encoding {
+            Encoding::Json => Some(json::split_first(rest)),
+            Encoding::Protobuf => protobuf::split_first(rest),
+        };
+        let fits = |(command, _): &(&[u8], _)| command.len() <= self.bytes_max;
+        let Some((command, behind)) = split.filter(fits) else { return Some(Err(DecodeError)) };
+        self.rest = (!behind.is_empty()).then_some(behind);
+        Some(match self.encoding {
+            Encoding::Json => json::command(command),
+            Encoding::Protobuf => protobuf::command(command),
+        })
+    }
 }
 
 /// Appends an event to the events of one message.

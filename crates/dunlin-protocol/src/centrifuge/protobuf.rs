@@ -1,32 +1,19 @@
 //! What is special to Protobuf: its framing and its wire types.
 
-use std::iter;
-
 use dunlin_core::command::Command;
 use prost::Message;
 
 use super::{DecodeError, request};
 
-/// Commands, each behind its length.
-pub(super) fn commands(
-    message: &[u8],
-    bytes_max: usize,
-) -> impl Iterator<Item = Result<Command, DecodeError>> {
-    let mut rest = Some(message);
-    iter::from_fn(move || {
-        let first = split_first(rest.take()?).filter(|(command, _)| command.len() <= bytes_max);
-        let Some((command, behind)) = first else {
-            return Some(Err(DecodeError));
-        };
-        rest = (!behind.is_empty()).then_some(behind);
-        Some(request::Command::decode(command).map(Command::from).or(Err(DecodeError)))
-    })
-}
-
-/// The first message and what is behind it.
-fn split_first(mut messages: &[u8]) -> Option<(&[u8], &[u8])> {
+/// The first command and what is behind it: each is behind its length.
+pub(super) fn split_first(mut messages: &[u8]) -> Option<(&[u8], &[u8])> {
     let length = prost::decode_length_delimiter(&mut messages).ok()?;
     messages.split_at_checked(length)
+}
+
+/// One command.
+pub(super) fn command(bytes: &[u8]) -> Result<Command, DecodeError> {
+    request::Command::decode(bytes).map(Command::from).or(Err(DecodeError))
 }
 
 /// Appends a field that is a number or a boolean.

@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
-use super::Connection;
+use super::{Connection, Flushed, writing::Drain};
 use crate::shard::Shard;
 
 /// How long a client may take to read its close frame and to close its side.
@@ -54,9 +54,9 @@ impl Shard {
             stream.make_room_for_last_words();
         }
         let close = spawn_local(close(Rc::clone(self), Rc::clone(connection), why));
-        if let Some(drain) = connection.drain.replace(Some(close.abort_handle())) {
-            drain.abort();
-        }
+        // What emptied the backlog before ends with this.
+        let before = connection.drain.replace(Some(Box::new(Drain::new(&close))));
+        drop(before);
     }
 
     /// Ends a connection at once, with a close frame if its socket happens to take one.
@@ -77,7 +77,7 @@ impl Shard {
 /// with unread bytes in it would be reset and the close frame lost on the way.
 async fn close(shard: Rc<Shard>, connection: Rc<Connection>, why: Disconnect) {
     let flush = async {
-        while !connection.write_backlog(&shard).await? {}
+        while let Flushed::Partly(_) = connection.write_backlog(&shard).await? {}
         io::Result::Ok(())
     };
     let gone_at = Instant::now() + CLOSE_GRACE;

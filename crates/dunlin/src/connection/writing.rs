@@ -5,11 +5,12 @@ use std::{io::ErrorKind, rc::Rc};
 use bytes::Bytes;
 use dunlin_core::error::Disconnect;
 use tokio::{
-    task::spawn_local,
+    sync::Notify,
+    task::{AbortHandle, JoinHandle, spawn_local},
     time::{Instant, timeout_at},
 };
 
-use super::{Connection, Written};
+use super::{Connection, Flushed, Written};
 use crate::shard::Shard;
 
 impl Shard {
@@ -70,7 +71,8 @@ impl Shard {
         let mut backlog = connection.backlog.borrow_mut();
         let rest = frames.len() - written;
         // What joins an empty backlog may be larger: any single message must pass.
-        if !backlog.is_empty() && backlog.bytes() + rest > self.limits().backlog_bytes {
+        let behind = backlog.bytes_behind_first() + rest;
+        if !backlog.is_empty() && behind > self.limits().backlog_bytes {
             return Written::Overrun;
         }
         if rest > 0 {
@@ -88,21 +90,57 @@ impl Shard {
         let may_write = connection.stream().is_some() && !connection.is_held_back.get();
         if task.is_none() && may_write {
             let drain = drain(Rc::clone(self), Rc::clone(connection));
-            *task = Some(spawn_local(drain).abort_handle());
+            *task = Some(Box::new(Drain::new(&spawn_local(drain))));
         }
     }
 }
 
-/// Empties the backlog; ends the connection when that takes too long.
+/// The task that empties a backlog; dropping it aborts the task.
+pub(super) struct Drain {
+    task: AbortHandle,
+    done: Rc<Notify>,
+}
+
+impl Drain {
+    pub(super) fn new(task: &JoinHandle<()>) -> Self {
+        Self { task: task.abort_handle(), done: Rc::default() }
+    }
+
+    /// What tells of its end.
+    pub(super) fn done(&self) -> Rc<Notify> {
+        Rc::clone(&self.done)
+    }
+}
+
+impl Drop for Drain {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.done.notify_waiters();
+    }
+}
+
+/// Bytes that a client has to take within `limits.backlog_age` for not being slow.
+const STEADY_BYTES: usize = 64 * 1024;
+
+/// Empties the backlog; ends the connection when its client does not read. Slow is who reads
+/// nothing to speak of for too long, not who has much to read.
 async fn drain(shard: Rc<Shard>, connection: Rc<Connection>) {
+    let age = shard.limits().backlog_age;
+    let mut taken = 0;
+    let mut steady_at = Instant::now();
     loop {
-        let age = shard.limits().backlog_age;
-        let expiry = connection.backlog.borrow().expires_at(age);
-        let expires_at = expiry.unwrap_or_else(|| Instant::now() + age);
+        let since = connection.backlog.borrow().waits_since();
+        let expires_at = since.map_or(steady_at, |since| since.max(steady_at)) + age;
         match timeout_at(expires_at, connection.write_backlog(&shard)).await {
-            Ok(Ok(false)) => {}
+            Ok(Ok(Flushed::Partly(bytes))) => {
+                taken += bytes;
+                if taken >= STEADY_BYTES {
+                    taken = 0;
+                    steady_at = Instant::now();
+                }
+            }
             // Empty; or dead, which the reader sees too.
-            Ok(Ok(true) | Err(_)) => break,
+            Ok(Ok(Flushed::Wholly) | Err(_)) => break,
             Err(_elapsed) => return shard.end(&connection, Disconnect::SlowReader),
         }
     }

@@ -8,7 +8,7 @@ use dunlin_core::{
     node::Node,
     session::{Answer, Input, Inquiry, Ticket},
 };
-use tokio::task::{spawn_local, yield_now};
+use tokio::task::{spawn_blocking, spawn_local, yield_now};
 
 use crate::{connection::Connection, shard::Shard};
 
@@ -23,20 +23,38 @@ impl Shard {
         ticket: Ticket,
         inquiry: Inquiry,
     ) -> Result<(), Disconnect> {
-        let answer = match inquiry {
-            Inquiry::ConnectionToken(token) => {
-                Answer::Connection(self.policy().connection(&token).map(Box::new))
-            }
-            Inquiry::SubscriptionToken(token) => {
-                Answer::Subscription(self.policy().subscription(&token).map(Box::new))
-            }
-            Inquiry::Admission(user) => Answer::Admission(self.admit(connection, &user)),
-            inquiry => {
-                self.ask_node(connection, ticket, inquiry);
-                return Ok(());
-            }
+        if self.policy().is_slow(&inquiry) {
+            self.check_aside(connection, ticket, inquiry);
+            return Ok(());
+        }
+        let answer = match &inquiry {
+            Inquiry::Admission(user) => Some(Answer::Admission(self.admit(connection, user))),
+            token => self.policy().check(token),
+        };
+        let Some(answer) = answer else {
+            self.ask_node(connection, ticket, inquiry);
+            return Ok(());
         };
         self.handle(connection, Input::Answer(ticket, answer))
+    }
+
+    /// Has a token checked by the shard's other thread. A client has one check under way at a time,
+    /// so clients take turns.
+    fn check_aside(self: &Rc<Self>, connection: &Connection, ticket: Ticket, inquiry: Inquiry) {
+        let (shard, id, policy) = (Rc::clone(self), connection.id(), self.shared_policy());
+        spawn_local(async move {
+            let answer = spawn_blocking(move || policy.check(&inquiry)).await;
+            let Some(connection) = shard.connection(id) else { return };
+            match answer {
+                Ok(Some(answer)) => {
+                    let answer = shard.policy().check_again(answer);
+                    shard.tell_session(&connection, Input::Answer(ticket, answer));
+                }
+                // A bug of ours.
+                Ok(None) | Err(_) => shard.end(&connection, Disconnect::Internal),
+            }
+            shard.flush_replies();
+        });
     }
 
     fn ask_node(self: &Rc<Self>, connection: &Rc<Connection>, ticket: Ticket, inquiry: Inquiry) {

@@ -22,7 +22,11 @@ use dunlin_core::{
 use dunlin_protocol::centrifuge;
 
 pub(crate) use self::policy::Policy;
-use crate::{clock::unix_now, connection::Connection, shard::Shard};
+use crate::{
+    clock::unix_now,
+    connection::Connection,
+    shard::{Shard, Slice},
+};
 
 /// The clocks of this machine.
 struct Clocks;
@@ -70,7 +74,8 @@ impl Shard {
         }
     }
 
-    /// Does what a client's message asks for.
+    /// Does what the commands of a client's message ask for, as many as the slice is enough for;
+    /// says how many bytes at the end of the message are left. One command is always done.
     ///
     /// # Errors
     /// Why the client is to be closed.
@@ -78,18 +83,23 @@ impl Shard {
         self: &Rc<Self>,
         connection: &Rc<Connection>,
         message: &[u8],
-    ) -> Result<(), Disconnect> {
+        slice: &mut Slice,
+    ) -> Result<usize, Disconnect> {
         let Some(encoding) = connection.session().map(|session| session.borrow().encoding()) else {
-            return Ok(());
+            return Ok(0);
         };
         let bytes_max = self.limits().message_bytes;
-        for command in centrifuge::commands(encoding, message, bytes_max) {
+        let mut commands = centrifuge::commands(encoding, message, bytes_max);
+        for command in commands.by_ref() {
             let command = command.map_err(|_| Disconnect::BadRequest)?;
             if connection.ending().is_none() {
                 self.handle(connection, Input::Command(command))?;
             }
+            if self.is_over(slice) {
+                break;
+            }
         }
-        Ok(())
+        Ok(commands.rest().map_or(0, <[u8]>::len))
     }
 
     /// Does what a session decided, in order. Behind an error the rest is done, too: the session

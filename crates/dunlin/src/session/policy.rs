@@ -9,7 +9,7 @@ use dunlin_core::{
         revocation::Revocations,
     },
     rights::Trust,
-    session::Rules,
+    session::{Answer, Inquiry, Rules},
 };
 use parking_lot::{RwLock, RwLockReadGuard};
 
@@ -59,11 +59,48 @@ impl Policy {
         }
     }
 
+    /// Whether connection tokens, or subscription tokens, are slow to check.
+    pub(super) fn is_slow(&self, inquiry: &Inquiry) -> bool {
+        match inquiry {
+            Inquiry::ConnectionToken(_) => self.connection_keys.current().is_slow(),
+            Inquiry::SubscriptionToken(_) => self.subscription_keys.current().is_slow(),
+            _ => false,
+        }
+    }
+
+    /// What a token says that `inquiry` is about.
+    pub(super) fn check(&self, inquiry: &Inquiry) -> Option<Answer> {
+        match inquiry {
+            Inquiry::ConnectionToken(token) => {
+                Some(Answer::Connection(self.connection(token).map(Box::new)))
+            }
+            Inquiry::SubscriptionToken(token) => {
+                Some(Answer::Subscription(self.subscription(token).map(Box::new)))
+            }
+            _ => None,
+        }
+    }
+
+    /// What is true of a token that was checked a moment ago: it may have been revoked meanwhile.
+    pub(super) fn check_again(&self, answer: Answer) -> Answer {
+        match answer {
+            Answer::Connection(Ok(claims)) => {
+                let (id, at) = (claims.token_id.as_deref(), claims.issued_at);
+                Answer::Connection(self.check_revoked(&claims.user, id, at).map(|()| claims))
+            }
+            Answer::Subscription(Ok(claims)) => {
+                let (id, at) = (claims.token_id.as_deref(), claims.issued_at);
+                Answer::Subscription(self.check_revoked(&claims.user, id, at).map(|()| claims))
+            }
+            answer => answer,
+        }
+    }
+
     /// What a connection token says.
     ///
     /// # Errors
     /// [`TokenError`] when it does not count, or no longer.
-    pub(super) fn connection(&self, token: &str) -> Result<ConnectionClaims, TokenError> {
+    fn connection(&self, token: &str) -> Result<ConnectionClaims, TokenError> {
         let claims = self.connection_keys.current().verify_connection(token, unix_now());
         let claims = claims.map_err(|error| ask_for_keys(error, &self.connection_keys));
         let claims = claims.and_then(|claims| {
@@ -77,7 +114,7 @@ impl Policy {
     ///
     /// # Errors
     /// [`TokenError`] when it does not count, or no longer.
-    pub(super) fn subscription(&self, token: &str) -> Result<SubscriptionClaims, TokenError> {
+    fn subscription(&self, token: &str) -> Result<SubscriptionClaims, TokenError> {
         let claims = self.subscription_keys.current().verify_subscription(token, unix_now());
         let claims = claims.map_err(|error| ask_for_keys(error, &self.subscription_keys));
         let claims = claims.and_then(|claims| {

@@ -7,6 +7,7 @@ mod census;
 mod deliver;
 mod orders;
 mod place;
+mod share;
 mod sweep;
 mod tally;
 mod users;
@@ -38,13 +39,17 @@ use dunlin_core::{
 use dunlin_protocol::encoder::Encoder;
 use dunlin_ws::Compression;
 use slab::Slab;
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
 use self::tally::Tally;
 pub(crate) use self::{
     census::Census,
     orders::{Newcomer, NoSeat, Seat, ShardHandle, spawn},
     place::{Place, Places},
+    share::{Share, Slice},
     users::{UserCounts, Users},
 };
 use crate::{
@@ -95,6 +100,10 @@ pub(crate) struct Shard {
     publishes: RefCell<Vec<(Publish, ReplyTo)>>,
     /// Empty, for the next session that decides something.
     effects: Cell<Effects>,
+    /// How many deliveries on this shard what was published since somebody asked leads to.
+    deliveries_due: Cell<u64>,
+    /// The one turn of those who have used up their share.
+    behind_others: Arc<Semaphore>,
     /// What the last publisher has to wait for.
     crowd: Cell<Option<Room>>,
     encoder: Encoder,
@@ -151,6 +160,8 @@ impl Shard {
             decoding: Decoding::new(&parts.limits),
             publishes: RefCell::default(),
             effects: Cell::default(),
+            deliveries_due: Cell::default(),
+            behind_others: Arc::new(Semaphore::new(1)),
             crowd: Cell::default(),
             encoder: Encoder::default(),
             tally: Tally::new(parts.metrics.clone()),
@@ -174,6 +185,10 @@ impl Shard {
 
     pub(crate) fn policy(&self) -> &Policy {
         &self.parts.policy
+    }
+
+    pub(crate) fn shared_policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.parts.policy)
     }
 
     pub(crate) fn encoder(&self) -> &Encoder {
@@ -241,6 +256,8 @@ impl Shard {
     /// Gathers a publish; what came together is published together, by
     /// [`Shard::publish_gathered`].
     pub(crate) fn gather(&self, publish: Publish, reply: ReplyTo) {
+        let subscribers = self.hub.borrow().subscriber_count(publish.publication.channel());
+        self.deliveries_due.set(self.deliveries_due.get() + subscribers as u64);
         self.publishes.borrow_mut().push((publish, reply));
     }
 
@@ -258,6 +275,18 @@ impl Shard {
     /// What whoever published last has to wait for before it goes on.
     pub(crate) fn take_crowd(&self) -> Option<Room> {
         self.crowd.take()
+    }
+
+    /// Whether a connection's slice is over; what was published in it counts.
+    pub(crate) fn is_over(&self, slice: &mut Slice) -> bool {
+        slice.published(self.deliveries_due.take());
+        slice.is_over()
+    }
+
+    /// Waits until the others who have used up their share had a turn; it ends with the permit.
+    pub(crate) async fn turn_behind_others(&self) -> OwnedSemaphorePermit {
+        let turn = Arc::clone(&self.behind_others).acquire_owned().await;
+        turn.expect("nobody closes it")
     }
 
     /// Milliseconds since the shard began; wraps after seven weeks, which a token bucket survives.

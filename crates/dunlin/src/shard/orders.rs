@@ -98,8 +98,10 @@ pub(crate) fn spawn(parts: Parts) -> io::Result<ShardHandle> {
     let name = format!("shard-{}", parts.id.place());
     let (ready, started) = std::sync::mpsc::sync_channel(1);
     thread::Builder::new().name(name).spawn(move || {
-        let runtime =
-            Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        // The one thread beside the shard's is for what would hold it up: signature checks.
+        let mut builder = Builder::new_current_thread();
+        builder.enable_all().max_blocking_threads(1);
+        let runtime = builder.build_local(LocalOptions::default());
         match runtime {
             Ok(runtime) => {
                 let _ = ready.send(Ok(()));

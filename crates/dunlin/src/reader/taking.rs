@@ -1,0 +1,272 @@
+//! What is made of a client's bytes: they become frames, frames become publishes and commands. A
+//! client whose bytes are worth more than its slice of the shard's time goes on in its next turn.
+
+use std::{io::ErrorKind, rc::Rc, time::Duration};
+
+use bytes::{Buf, Bytes, BytesMut};
+use dunlin_core::{
+    broker::{Publish, ReplyTo},
+    error::Disconnect,
+    limits::TokenBucket,
+};
+use dunlin_protocol::plain;
+use dunlin_ws::{CloseCode, Compression, Decoder, Event, ProtocolError};
+use tokio::time::Instant;
+
+use crate::{
+    connection::{Client, Connection, Written},
+    shard::{Shard, Share, Slice},
+};
+
+pub(super) struct Reader {
+    decoder: Decoder,
+    control_frames: TokenBucket,
+    /// When the message began that has not ended yet.
+    unfinished_since: Option<Instant>,
+    /// Set by the client's close frame or first mistake: nothing it sends counts any more.
+    is_done: bool,
+    share: Share,
+    rest: Option<Box<Rest>>,
+}
+
+/// What a slice was not enough for.
+struct Rest {
+    /// Of a message that is taken apart already: its commands.
+    commands: Bytes,
+    /// What came behind it.
+    frames: BytesMut,
+}
+
+/// Why and with which close frame a client is to be closed.
+struct End {
+    why: Disconnect,
+    close_frame: Bytes,
+}
+
+/// How far a slice led.
+#[derive(Default)]
+struct Progress {
+    /// Messages that were completed.
+    messages: usize,
+    /// Bytes of frames that are done with.
+    consumed: usize,
+    /// Commands that are left of the last message.
+    commands: Bytes,
+}
+
+/// What a mistake of the client's means for it.
+fn disconnect(error: ProtocolError) -> Disconnect {
+    match error.close_code() {
+        CloseCode::INVALID_PAYLOAD => Disconnect::InvalidText,
+        CloseCode::TOO_BIG => Disconnect::MessageTooBig,
+        CloseCode::POLICY => Disconnect::TooManyFragments,
+        _ => Disconnect::ProtocolError,
+    }
+}
+
+/// Whether there is more to come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    Open,
+    /// The client has said good-bye and sends nothing more, but may still listen for the answer.
+    Said,
+    Ended,
+}
+
+impl Reader {
+    pub(super) fn new(shard: &Shard, compression: Compression) -> Self {
+        Self {
+            decoder: Decoder::new(compression),
+            control_frames: TokenBucket::full(shard.limits().control_burst),
+            unfinished_since: None,
+            is_done: false,
+            share: Share::default(),
+            rest: None,
+        }
+    }
+
+    pub(super) fn share(&mut self) -> &mut Share {
+        &mut self.share
+    }
+
+    /// Whether there is something to go on with that was read before.
+    pub(super) fn has_rest(&self) -> bool {
+        self.rest.is_some()
+    }
+
+    /// When the message began that has not ended yet.
+    pub(super) fn unfinished_since(&self) -> Option<Instant> {
+        self.unfinished_since
+    }
+
+    /// It was not read from for a while: that does not count.
+    pub(super) fn excuse(&mut self, pause: Duration) {
+        self.unfinished_since = self.unfinished_since.map(|since| since + pause);
+    }
+
+    /// Goes on with what is left, or reads once into the shard's buffer and handles what came.
+    pub(super) fn go_on(&mut self, shard: &Rc<Shard>, connection: &Rc<Connection>) -> Flow {
+        if let Some(rest) = self.rest.take() {
+            let Rest { commands, mut frames } = *rest;
+            let progress = self.handle(shard, connection, commands, &mut frames);
+            frames.advance(progress.consumed);
+            self.keep(progress.commands, frames);
+            return Flow::Open;
+        }
+        let Some(stream) = connection.stream() else { return Flow::Ended };
+        let mut buffer = shard.read_buffer();
+        let count = match stream.try_read(&mut buffer) {
+            Ok(0) if self.is_done => return Flow::Said,
+            Ok(0) => return Flow::Ended,
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Flow::Open,
+            Err(_) => return Flow::Ended,
+        };
+        shard.tally().received(count);
+        connection.hear();
+        self.take(shard, connection, &mut buffer[..count]);
+        Flow::Open
+    }
+
+    /// Handles bytes of the client.
+    pub(super) fn take(
+        &mut self,
+        shard: &Rc<Shard>,
+        connection: &Rc<Connection>,
+        bytes: &mut [u8],
+    ) {
+        let progress = self.handle(shard, connection, Bytes::new(), bytes);
+        if progress.consumed < bytes.len() || !progress.commands.is_empty() {
+            self.keep(progress.commands, BytesMut::from(&bytes[progress.consumed..]));
+        }
+    }
+
+    fn keep(&mut self, commands: Bytes, frames: BytesMut) {
+        if !commands.is_empty() || !frames.is_empty() {
+            self.rest = Some(Box::new(Rest { commands, frames }));
+        }
+    }
+
+    /// Handles commands and the frames behind them for the length of a slice, unless the client
+    /// has said good-bye, or we have: only what it publishes until it has heard that the node
+    /// leaves still counts. A client that is to be closed gets first what it published just
+    /// before: its echo comes by way of the broker.
+    fn handle(
+        &mut self,
+        shard: &Rc<Shard>,
+        connection: &Rc<Connection>,
+        commands: Bytes,
+        frames: &mut [u8],
+    ) -> Progress {
+        let all = Progress { consumed: frames.len(), ..Progress::default() };
+        let is_over = !matches!(connection.ending(), None | Some(Disconnect::NodeLeaving));
+        if self.is_done || is_over {
+            return all;
+        }
+        match self.decode(shard, connection, commands, frames) {
+            Ok(progress) => {
+                if !self.decoder.is_mid_message() {
+                    self.unfinished_since = None;
+                } else if progress.messages > 0 || self.unfinished_since.is_none() {
+                    self.unfinished_since = Some(Instant::now());
+                }
+                progress
+            }
+            Err(End { why, close_frame }) => {
+                self.is_done = true;
+                self.unfinished_since = None;
+                shard.end_after_turn(connection.id(), why, close_frame);
+                all
+            }
+        }
+    }
+
+    /// Decodes and handles what there is. What was published is published together at the end, also
+    /// when something after it is wrong.
+    fn decode(
+        &mut self,
+        shard: &Rc<Shard>,
+        connection: &Rc<Connection>,
+        commands: Bytes,
+        frames: &mut [u8],
+    ) -> Result<Progress, End> {
+        let mut slice = Slice::begin(commands.len() + frames.len());
+        let outcome = self.decode_each(shard, connection, commands, frames, &mut slice);
+        let published = shard.publish_gathered();
+        // What was answered at once leaves before the next read, in one message.
+        shard.flush_replies();
+        self.share.charge(&slice);
+        outcome.map(|progress| Progress { messages: progress.messages + published, ..progress })
+    }
+
+    fn decode_each(
+        &mut self,
+        shard: &Rc<Shard>,
+        connection: &Rc<Connection>,
+        mut commands: Bytes,
+        frames: &mut [u8],
+        slice: &mut Slice,
+    ) -> Result<Progress, End> {
+        let end = |why| End { why, close_frame: connection.close_frame(why) };
+        let mut progress = Progress::default();
+        if !commands.is_empty() {
+            let left = shard.take_message(connection, &commands, slice).map_err(end)?;
+            progress.commands = commands.split_off(commands.len() - left);
+        }
+        let mut context = shard.decoding(connection.client());
+        while progress.commands.is_empty() && !shard.is_over(slice) {
+            let bytes = &mut frames[progress.consumed..];
+            let decoded = self.decoder.decode(&mut context, bytes);
+            let (consumed, event) = decoded.map_err(|error| end(disconnect(error)))?;
+            progress.consumed += consumed;
+            match event {
+                None => {
+                    progress.consumed = frames.len();
+                    break;
+                }
+                Some(Event::Message { kind, payload }) => match connection.client() {
+                    Client::Plain(listener) if !listener.options().allow_plain_publish => {
+                        return Err(end(Disconnect::NotAllowed));
+                    }
+                    Client::Plain(listener) => {
+                        let publication = plain::publication(listener.channel(), kind, payload);
+                        let retention = listener.options().retention();
+                        let publish = Publish { publication, retention, terms: None };
+                        shard.gather(publish, ReplyTo::Connection(connection.id()));
+                    }
+                    Client::Centrifuge(_) => {
+                        let left = shard.take_message(connection, payload, slice).map_err(end)?;
+                        progress.commands =
+                            Bytes::copy_from_slice(&payload[payload.len() - left..]);
+                        progress.messages += 1;
+                    }
+                },
+                Some(Event::Ping(payload)) => {
+                    self.take_control_token(shard).map_err(end)?;
+                    let pong = dunlin_ws::pong_frame(payload);
+                    // Nothing follows our close frame.
+                    let is_open = connection.ending().is_none();
+                    if is_open && shard.write(connection, &pong) == Written::Overrun {
+                        return Err(end(Disconnect::SlowReader));
+                    }
+                }
+                Some(Event::Pong(_)) => self.take_control_token(shard).map_err(end)?,
+                Some(Event::Close { code, .. }) => {
+                    let echo = dunlin_ws::close_frame(code.unwrap_or(CloseCode::NORMAL), "");
+                    return Err(End { why: Disconnect::ClientLeft, close_frame: echo });
+                }
+            }
+        }
+        Ok(progress)
+    }
+
+    fn take_control_token(&mut self, shard: &Shard) -> Result<(), Disconnect> {
+        let limits = shard.limits();
+        let now_ms = shard.uptime_ms();
+        if self.control_frames.take(now_ms, limits.control_rate, limits.control_burst) {
+            Ok(())
+        } else {
+            Err(Disconnect::ControlFlood)
+        }
+    }
+}
