@@ -11,11 +11,24 @@ use tokio::time::Instant;
 pub(crate) struct Backlog {
     runs: VecDeque<Run>,
     bytes: usize,
+    /// How many of them are answers.
+    answer_bytes: usize,
+}
+
+/// Why a client gets something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// It asked for it: it gets no more of that before it has read what it got. Nobody else has it
+    /// in memory.
+    Asked,
+    /// Others published, or the node wants it; it comes whether the client reads or not.
+    Pushed,
 }
 
 #[derive(Debug)]
 struct Run {
     frames: Bytes,
+    cause: Cause,
     /// How much of `frames` is written.
     written: usize,
     queued_at: Instant,
@@ -23,9 +36,12 @@ struct Run {
 
 impl Backlog {
     /// Appends a run of whole frames of which `written` bytes are out already.
-    pub(crate) fn push(&mut self, frames: Bytes, written: usize, now: Instant) {
+    pub(crate) fn push(&mut self, frames: Bytes, written: usize, cause: Cause, now: Instant) {
         self.bytes += frames.len() - written;
-        self.runs.push_back(Run { frames, written, queued_at: now });
+        if cause == Cause::Asked {
+            self.answer_bytes += frames.len() - written;
+        }
+        self.runs.push_back(Run { frames, cause, written, queued_at: now });
     }
 
     /// Bytes waiting.
@@ -37,9 +53,14 @@ impl Backlog {
         self.runs.is_empty()
     }
 
-    /// Bytes waiting behind the first run: any single message must pass, however large.
-    pub(crate) fn bytes_behind_first(&self) -> usize {
-        self.bytes - self.first().len()
+    /// Bytes waiting that the client asked for.
+    pub(crate) fn answer_bytes(&self) -> usize {
+        self.answer_bytes
+    }
+
+    /// Bytes waiting that it did not ask for.
+    pub(crate) fn pushed_bytes(&self) -> usize {
+        self.bytes - self.answer_bytes
     }
 
     /// Since when the oldest byte waits. None when nothing does.
@@ -56,6 +77,9 @@ impl Backlog {
     pub(crate) fn advance(&mut self, count: usize) {
         self.bytes -= count;
         if let Some(run) = self.runs.front_mut() {
+            if run.cause == Cause::Asked {
+                self.answer_bytes -= count;
+            }
             run.written += count;
             if run.written == run.frames.len() {
                 self.runs.pop_front();
@@ -68,17 +92,17 @@ impl Backlog {
     pub(crate) fn cut_at_frame_end(&mut self) {
         let first = self.runs.pop_front();
         *self = Self::default();
-        let Some(Run { mut frames, written, queued_at }) = first else { return };
+        let Some(Run { mut frames, cause, written, queued_at }) = first else { return };
         let end = dunlin_ws::frame_end(&frames, written);
         frames.truncate(end);
         if written < end {
-            self.push(frames, written, queued_at);
+            self.push(frames, written, cause, queued_at);
         }
     }
 
-    /// What waits, each run as far as it is not written.
-    pub(crate) fn into_runs(self) -> impl Iterator<Item = Bytes> {
-        self.runs.into_iter().map(|mut run| run.frames.split_off(run.written))
+    /// What waits, each run as far as it is not written, and why.
+    pub(crate) fn into_runs(self) -> impl Iterator<Item = (Bytes, Cause)> {
+        self.runs.into_iter().map(|mut run| (run.frames.split_off(run.written), run.cause))
     }
 
     /// Takes everything, leaving nothing.
@@ -108,8 +132,8 @@ mod tests {
             .collect();
         for written in 0..run.len() {
             let mut backlog = Backlog::default();
-            backlog.push(run.clone(), written, Instant::now());
-            backlog.push(run.clone(), 0, Instant::now());
+            backlog.push(run.clone(), written, Cause::Asked, Instant::now());
+            backlog.push(run.clone(), 0, Cause::Pushed, Instant::now());
             backlog.cut_at_frame_end();
             let end = ends.iter().find(|end| **end >= written).copied().unwrap();
             let is_boundary = written == 0 || ends.contains(&written);
@@ -122,11 +146,13 @@ mod tests {
     fn bytes_are_counted_as_they_come_and_go() {
         let mut backlog = Backlog::default();
         let now = Instant::now();
-        backlog.push(Bytes::from_static(b"abcdef"), 2, now);
-        backlog.push(Bytes::from_static(b"gh"), 0, now);
+        backlog.push(Bytes::from_static(b"abcdef"), 2, Cause::Asked, now);
+        backlog.push(Bytes::from_static(b"gh"), 0, Cause::Pushed, now);
         assert_eq!((backlog.bytes(), backlog.first()), (6, &b"cdef"[..]));
+        assert_eq!((backlog.answer_bytes(), backlog.pushed_bytes()), (4, 2));
         backlog.advance(4);
         assert_eq!((backlog.bytes(), backlog.first()), (2, &b"gh"[..]));
+        assert_eq!((backlog.answer_bytes(), backlog.pushed_bytes()), (0, 2));
         backlog.advance(2);
         assert!(backlog.is_empty() && backlog.bytes() == 0);
         assert_eq!(backlog.waits_since(), None);

@@ -12,13 +12,18 @@ use std::{
     cell::{Cell, OnceCell, RefCell},
     future::poll_fn,
     io::{self, ErrorKind},
+    sync::Arc,
 };
 
 use bytes::Bytes;
 use dunlin_core::{error::Disconnect, ids::ConnectionId, session::Session};
 use dunlin_protocol::centrifuge;
 use dunlin_ws::{CloseCode, Compression};
-use tokio::{task::AbortHandle, time::Instant};
+use tokio::{
+    sync::Semaphore,
+    task::{AbortHandle, yield_now},
+    time::Instant,
+};
 
 pub(crate) use self::client::{Client, Dialogue, Listener};
 use self::writing::Drain;
@@ -27,6 +32,9 @@ use crate::{
     shard::{Place, Shard},
     stream::Stream,
 };
+
+/// Bytes that a client may have to read and still ask for more.
+const OWED_MAX: usize = 64 * 1024;
 
 /// One socket, or a seat reserved for one. What every delivery looks at stands together, first.
 #[repr(C)]
@@ -127,6 +135,11 @@ impl Connection {
         }
     }
 
+    /// Turns for subscriptions that go on where they were.
+    pub(crate) fn recoveries(&self) -> Option<Arc<Semaphore>> {
+        self.dialogue().map(Dialogue::recoveries)
+    }
+
     /// From now on what is written waits until [`Shard::write_first`].
     pub(crate) fn hold_back(&self) {
         self.is_held_back.set(true);
@@ -176,17 +189,32 @@ impl Connection {
         self.backlog.borrow().bytes()
     }
 
-    /// Bytes that the client has to read before it is read from; none while it is being closed.
-    pub(crate) fn owed_bytes(&self) -> usize {
-        let is_served = self.ending().is_none() && self.drain.borrow().is_some();
-        if is_served { self.backlog_bytes() } else { 0 }
+    /// Bytes of answers that its socket would not take yet.
+    pub(crate) fn answer_bytes(&self) -> usize {
+        self.backlog.borrow().answer_bytes()
     }
 
-    /// Waits until its backlog is empty, or nobody empties it any more.
-    pub(crate) async fn drained(&self) {
-        let done = self.drain.borrow().as_ref().map(|drain| drain.done());
-        if let Some(done) = done {
-            done.notified().await;
+    /// Whether the client has more to read than it should ask for more before it did. What waits
+    /// for something else, or for the end, is no reason.
+    pub(crate) fn owes_much(&self) -> bool {
+        if self.ending().is_some() || self.is_held_back.get() {
+            return false;
+        }
+        let is_drained = self.drain.borrow().is_some();
+        let backlog = if is_drained { self.backlog_bytes() } else { 0 };
+        let untold = self.dialogue().map_or(0, |dialogue| dialogue.replies().borrow().len());
+        backlog + untold > OWED_MAX
+    }
+
+    /// Waits until its client has read what there is, or nobody writes it any more.
+    pub(crate) async fn read(&self) {
+        while self.owes_much() {
+            let done = self.drain.borrow().as_ref().map(|drain| drain.done());
+            match done {
+                Some(done) => done.notified().await,
+                // It is written in this round.
+                None => yield_now().await,
+            }
         }
     }
 
@@ -209,34 +237,33 @@ impl Connection {
     }
 
     /// Stops the tasks that work on this connection, at its removal.
-    pub(crate) fn abandon(&self) -> Backlog {
+    pub(crate) fn abandon(&self) {
         if let Some(reader) = self.reader.get() {
             reader.abort();
         }
         self.drain.take();
-        self.backlog.borrow_mut().take()
     }
 
     /// Waits until the socket takes bytes and writes what it takes.
     async fn write_backlog(&self, shard: &Shard) -> io::Result<Flushed> {
         let stream = self.stream().ok_or(ErrorKind::NotConnected)?;
         poll_fn(|context| stream.poll_write_ready(context)).await?;
-        let mut backlog = self.backlog.borrow_mut();
         let mut written = 0;
-        while !backlog.is_empty() {
-            match stream.try_write(backlog.first()) {
-                Ok(count) => {
-                    backlog.advance(count);
-                    written += count;
-                    shard.tally().wrote_from_backlog(count);
+        let is_empty = shard.with_backlog(self, |backlog| {
+            while !backlog.is_empty() {
+                match stream.try_write(backlog.first()) {
+                    Ok(count) => {
+                        backlog.advance(count);
+                        written += count;
+                        shard.tally().wrote_from_backlog(count);
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                    Err(error) => return Err(error),
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return Ok(Flushed::Partly(written));
-                }
-                Err(error) => return Err(error),
             }
-        }
-        Ok(if stream.try_flush()? { Flushed::Wholly } else { Flushed::Partly(written) })
+            stream.try_flush()
+        })?;
+        Ok(if is_empty { Flushed::Wholly } else { Flushed::Partly(written) })
     }
 }
 

@@ -15,9 +15,6 @@ use tokio::{
 use self::taking::{Flow, Reader};
 use crate::{connection::Connection, shard::Shard};
 
-/// Bytes that a client may have to read, before nothing more is read of what it sends.
-const OWED_MAX: usize = 64 * 1024;
-
 /// Reads a connection until it ends. `early` is what the client sent before it had its 101.
 pub(crate) async fn run(shard: Rc<Shard>, connection: Rc<Connection>, mut early: BytesMut) {
     let removal = Removal { shard, connection };
@@ -41,7 +38,7 @@ pub(crate) async fn run(shard: Rc<Shard>, connection: Rc<Connection>, mut early:
             }
         }
         is_readable = false;
-        if connection.owed_bytes() > OWED_MAX {
+        if connection.owes_much() {
             Box::pin(until_read(&mut reader, connection)).await;
         }
         let flow = match reader.share().is_used_up(|| shard.uptime_ms()) {
@@ -93,7 +90,7 @@ async fn behind_others(
 async fn until_read(reader: &mut Reader, connection: &Connection) {
     let began_at = Instant::now();
     connection.hold(true);
-    connection.drained().await;
+    connection.read().await;
     connection.hold(false);
     reader.excuse(began_at.elapsed());
 }
@@ -141,6 +138,6 @@ mod tests {
             size_of::<F>()
         }
         assert!(future_size(run) <= 216, "reader task: {}", future_size(run));
-        assert!(size_of::<Connection>() <= 200, "connection: {}", size_of::<Connection>());
+        assert!(size_of::<Connection>() <= 208, "connection: {}", size_of::<Connection>());
     }
 }

@@ -203,6 +203,9 @@ pub struct LimitsConfig {
     /// Most bytes kept for one slow reader.
     #[serde(with = "units::size")]
     pub backlog_bytes: usize,
+    /// Most bytes of answers kept for all that do not read them.
+    #[serde(with = "units::size")]
+    pub answers_bytes: usize,
     /// Longest time they are kept.
     #[serde(with = "units::duration")]
     pub backlog_age: Duration,

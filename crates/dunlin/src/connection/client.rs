@@ -1,14 +1,14 @@
 //! Who is at the other end of a connection.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     sync::Arc,
 };
 
 use dunlin_core::{
     channel::ChannelName, hub::SubscriptionId, namespace::ChannelOptions, session::Session,
 };
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 
 /// Who is at the other end, by the dialect that it speaks.
 pub(crate) enum Client {
@@ -55,11 +55,21 @@ pub(crate) struct Dialogue {
     replies: RefCell<Vec<u8>>,
     /// When its session is woken next.
     alarm: Cell<Option<Instant>>,
+    /// Turns for subscriptions that go on where they were; made with the first.
+    recoveries: OnceCell<Arc<Semaphore>>,
 }
+
+/// How many subscriptions of a client may be told at once what they missed.
+const RECOVERIES_MAX: usize = 4;
 
 impl Dialogue {
     pub(crate) fn new(session: Session) -> Self {
-        Self { session: session.into(), replies: RefCell::default(), alarm: Cell::default() }
+        Self {
+            session: session.into(),
+            replies: RefCell::default(),
+            alarm: Cell::default(),
+            recoveries: OnceCell::new(),
+        }
     }
 
     pub(crate) fn session(&self) -> &RefCell<Session> {
@@ -72,5 +82,9 @@ impl Dialogue {
 
     pub(crate) fn alarm(&self) -> &Cell<Option<Instant>> {
         &self.alarm
+    }
+
+    pub(crate) fn recoveries(&self) -> Arc<Semaphore> {
+        Arc::clone(self.recoveries.get_or_init(|| Arc::new(Semaphore::new(RECOVERIES_MAX))))
     }
 }

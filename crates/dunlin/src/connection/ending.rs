@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{Connection, Flushed, writing::Drain};
-use crate::shard::Shard;
+use crate::{backlog::Cause, shard::Shard};
 
 /// How long a client may take to read its close frame and to close its side.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
@@ -39,15 +39,15 @@ impl Shard {
             self.cut(connection, why);
             return;
         }
-        let mut backlog = connection.backlog.borrow_mut();
-        let before = backlog.bytes();
-        if !matches!(why, Disconnect::NodeLeaving | Disconnect::ClientLeft) {
-            backlog.cut_at_frame_end();
-        }
-        self.tally().dropped(before - backlog.bytes());
-        self.tally().queued(close_frame.len());
-        backlog.push(close_frame, 0, Instant::now());
-        drop(backlog);
+        self.with_backlog(connection, |backlog| {
+            let before = backlog.bytes();
+            if !matches!(why, Disconnect::NodeLeaving | Disconnect::ClientLeft) {
+                backlog.cut_at_frame_end();
+            }
+            self.tally().dropped(before - backlog.bytes());
+            self.tally().queued(close_frame.len());
+            backlog.push(close_frame, 0, Cause::Pushed, Instant::now());
+        });
         if why == Disconnect::SlowReader
             && let Some(stream) = connection.stream()
         {

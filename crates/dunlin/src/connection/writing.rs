@@ -11,12 +11,20 @@ use tokio::{
 };
 
 use super::{Connection, Flushed, Written};
-use crate::shard::Shard;
+use crate::{
+    backlog::{Backlog, Cause},
+    shard::Shard,
+};
 
 impl Shard {
     /// Writes whole frames to a connection: at once if its socket takes them, through its backlog
-    /// otherwise.
-    pub(crate) fn write(self: &Rc<Self>, connection: &Rc<Connection>, frames: &Bytes) -> Written {
+    /// otherwise. What nobody asked for may be too much for that.
+    pub(crate) fn write(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        frames: &Bytes,
+        cause: Cause,
+    ) -> Written {
         let mut written = 0;
         if let Some(stream) = connection.stream()
             && connection.drain.borrow().is_none()
@@ -33,7 +41,7 @@ impl Shard {
                 return Written::Taken;
             }
         }
-        self.write_later(connection, frames, written)
+        self.write_later(connection, frames, written, cause)
     }
 
     /// Writes whole frames before everything that was held back, which follows.
@@ -43,12 +51,11 @@ impl Shard {
         frames: &Bytes,
     ) -> Written {
         connection.is_held_back.set(false);
-        let held_back = connection.backlog.borrow_mut().take();
-        self.tally().dropped(held_back.bytes());
-        let mut written = self.write(connection, frames);
-        for frames in held_back.into_runs() {
+        let held_back = self.take_backlog(connection);
+        let mut written = self.write(connection, frames, Cause::Asked);
+        for (frames, cause) in held_back.into_runs() {
             if written == Written::Taken {
-                written = self.write(connection, &frames);
+                written = self.write(connection, &frames, cause);
             }
         }
         written
@@ -57,9 +64,29 @@ impl Shard {
     /// Forgets what was held back: what should have come before it does not come.
     pub(crate) fn forget_held_back(&self, connection: &Connection) {
         if connection.is_held_back.get() {
-            let held_back = connection.backlog.borrow_mut().take();
-            self.tally().dropped(held_back.bytes());
+            self.take_backlog(connection);
         }
+    }
+
+    /// Takes everything out of a backlog.
+    pub(crate) fn take_backlog(&self, connection: &Connection) -> Backlog {
+        self.with_backlog(connection, |backlog| {
+            self.tally().dropped(backlog.bytes());
+            backlog.take()
+        })
+    }
+
+    /// Changes a backlog; the shard knows afterwards what it owes.
+    pub(super) fn with_backlog<T>(
+        &self,
+        connection: &Connection,
+        change: impl FnOnce(&mut Backlog) -> T,
+    ) -> T {
+        let mut backlog = connection.backlog.borrow_mut();
+        let before = backlog.answer_bytes();
+        let outcome = change(&mut backlog);
+        self.answers().owe(before, backlog.answer_bytes());
+        outcome
     }
 
     fn write_later(
@@ -67,19 +94,20 @@ impl Shard {
         connection: &Rc<Connection>,
         frames: &Bytes,
         written: usize,
+        cause: Cause,
     ) -> Written {
-        let mut backlog = connection.backlog.borrow_mut();
         let rest = frames.len() - written;
-        // What joins an empty backlog may be larger: any single message must pass.
-        let behind = backlog.bytes_behind_first() + rest;
-        if !backlog.is_empty() && behind > self.limits().backlog_bytes {
+        let pushed = connection.backlog.borrow().pushed_bytes();
+        // What comes first may be larger: any single message must pass.
+        let is_too_much = pushed > 0 && pushed + rest > self.limits().backlog_bytes;
+        if cause == Cause::Pushed && is_too_much {
             return Written::Overrun;
         }
         if rest > 0 {
             self.tally().queued(rest);
-            backlog.push(frames.clone(), written, Instant::now());
+            let now = Instant::now();
+            self.with_backlog(connection, |b| b.push(frames.clone(), written, cause, now));
         }
-        drop(backlog);
         self.start_drain(connection);
         Written::Taken
     }

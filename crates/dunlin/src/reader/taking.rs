@@ -14,6 +14,7 @@ use dunlin_ws::{CloseCode, Compression, Decoder, Event, ProtocolError};
 use tokio::time::Instant;
 
 use crate::{
+    backlog::Cause,
     connection::{Client, Connection, Written},
     shard::{Shard, Share, Slice},
 };
@@ -246,7 +247,7 @@ impl Reader {
                     let pong = dunlin_ws::pong_frame(payload);
                     // Nothing follows our close frame.
                     let is_open = connection.ending().is_none();
-                    if is_open && shard.write(connection, &pong) == Written::Overrun {
+                    if is_open && shard.write(connection, &pong, Cause::Asked) == Written::Overrun {
                         return Err(end(Disconnect::SlowReader));
                     }
                 }

@@ -5,6 +5,7 @@ use std::{rc::Rc, sync::Arc};
 use dunlin_core::{
     error::{ClientError, Disconnect},
     event::{HistoryPage, Outcome},
+    ids::ConnectionId,
     node::Node,
     session::{Answer, Input, Inquiry, Ticket},
 };
@@ -60,7 +61,10 @@ impl Shard {
     fn ask_node(self: &Rc<Self>, connection: &Rc<Connection>, ticket: Ticket, inquiry: Inquiry) {
         let (shard, id) = (Rc::clone(self), connection.id());
         spawn_local(async move {
+            // An answer that nobody reads is not asked for, nor given.
+            shard.until_read(id).await;
             let outcome = answer(shard.shared_node(), inquiry).await;
+            shard.until_read(id).await;
             if let Some(connection) = shard.connection(id) {
                 let input = Input::Answer(ticket, Answer::Outcome(outcome));
                 shard.tell_session(&connection, input);
@@ -69,6 +73,13 @@ impl Shard {
                 shard.flush_replies();
             }
         });
+    }
+
+    /// Waits until a client has read what it got before, or is gone.
+    pub(super) async fn until_read(&self, id: ConnectionId) {
+        if let Some(connection) = self.connection(id) {
+            connection.read().await;
+        }
     }
 
     /// Counts one more connection of a user, and names its client; not, when the user has as many

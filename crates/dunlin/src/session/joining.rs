@@ -23,7 +23,17 @@ impl Shard {
     pub(super) fn join(self: &Rc<Self>, connection: &Rc<Connection>, join: Join) {
         self.begin_join(&join.channel);
         let (shard, id) = (Rc::clone(self), connection.id());
+        let recoveries = join.resume.is_some().then(|| connection.recoveries()).flatten();
         spawn_local(async move {
+            // What a client missed is large, perhaps: a few channels at once, as fast as it reads.
+            let _turn = match recoveries {
+                Some(recoveries) => {
+                    let turn = recoveries.acquire_owned().await;
+                    shard.until_read(id).await;
+                    turn.ok()
+                }
+                None => None,
+            };
             let channel = join.channel.clone();
             let entered = timeout(SUBSCRIBE_WAIT, shard.enter(id, join)).await;
             if entered.unwrap_or(Err(BrokerLost)).is_err() {

@@ -7,6 +7,7 @@ use dunlin_core::{error::Disconnect, event::Event};
 use dunlin_protocol::centrifuge;
 
 use crate::{
+    backlog::Cause,
     connection::{Connection, Written},
     shard::Shard,
 };
@@ -41,11 +42,12 @@ impl Shard {
         loop {
             // On a line of its own: a write can end a connection, and that can tell others.
             let next = self.talkative().pop();
-            let Some(connection) = next else { return };
+            let Some(connection) = next else { break };
             if self.flush(&connection) == Written::Overrun {
                 self.end(&connection, Disconnect::SlowReader);
             }
         }
+        self.bound_debts();
     }
 
     fn flush(self: &Rc<Self>, connection: &Rc<Connection>) -> Written {
@@ -58,6 +60,6 @@ impl Shard {
         let kind = centrifuge::message_kind(dialogue.session().borrow().encoding());
         let is_deflated = connection.compression().may_send();
         let frame = self.encoder().message(kind, &replies, is_deflated);
-        self.write(connection, &frame)
+        self.write(connection, &frame, Cause::Asked)
     }
 }

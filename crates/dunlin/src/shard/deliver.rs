@@ -13,7 +13,10 @@ use dunlin_core::{
 use tokio::{task::yield_now, time::Instant};
 
 use super::Shard;
-use crate::connection::{Written, close_frame};
+use crate::{
+    backlog::Cause,
+    connection::{Written, close_frame},
+};
 
 /// Writes between two looks at the clock.
 const WRITES_PER_STEP: usize = 64;
@@ -106,7 +109,7 @@ impl Shard {
     fn deliver_to(self: &Rc<Self>, slot: u32, frames: &Bytes) {
         let connections = self.connections.borrow();
         let Some(connection) = connections.get(slot as usize) else { return };
-        if self.write(connection, frames) == Written::Overrun {
+        if self.write(connection, frames, Cause::Pushed) == Written::Overrun {
             let connection = Rc::clone(connection);
             drop(connections);
             self.end(&connection, Disconnect::SlowReader);

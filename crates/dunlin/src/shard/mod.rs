@@ -4,6 +4,7 @@
 //! share it without locks. No borrow of a cell is held across an await.
 
 mod census;
+mod debts;
 mod deliver;
 mod orders;
 mod place;
@@ -47,6 +48,7 @@ use tokio::{
 use self::tally::Tally;
 pub(crate) use self::{
     census::Census,
+    debts::Answers,
     orders::{Newcomer, NoSeat, Seat, ShardHandle, spawn},
     place::{Place, Places},
     share::{Share, Slice},
@@ -95,6 +97,7 @@ pub(crate) struct Shard {
     alarms: RefCell<BTreeSet<(Instant, u32)>>,
     /// Those who have been told something that is not written yet.
     talkative: RefCell<Vec<Rc<Connection>>>,
+    answers: Answers,
     read_buffer: RefCell<Box<[u8]>>,
     decoding: Decoding,
     publishes: RefCell<Vec<(Publish, ReplyTo)>>,
@@ -156,6 +159,7 @@ impl Shard {
             joins: RefCell::default(),
             alarms: RefCell::default(),
             talkative: RefCell::default(),
+            answers: Answers::default(),
             read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into()),
             decoding: Decoding::new(&parts.limits),
             publishes: RefCell::default(),
@@ -217,6 +221,10 @@ impl Shard {
 
     pub(crate) fn talkative(&self) -> RefMut<'_, Vec<Rc<Connection>>> {
         self.talkative.borrow_mut()
+    }
+
+    pub(crate) fn answers(&self) -> &Answers {
+        &self.answers
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -383,7 +391,8 @@ impl Shard {
         }
         self.unsubscribe_all_of(connection);
         self.connections.borrow_mut().remove(id.slot as usize);
-        self.tally.dropped(connection.abandon().bytes());
+        connection.abandon();
+        self.take_backlog(connection);
         match connection.stream() {
             Some(_) => self.parts.ledger.close(why),
             None => self.seats.set(self.seats.get() - 1),

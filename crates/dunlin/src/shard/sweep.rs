@@ -9,7 +9,7 @@ use dunlin_protocol::centrifuge;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::Shard;
-use crate::connection::Connection;
+use crate::{backlog::Cause, connection::Connection};
 
 /// Time between two sweeps.
 const TICK: Duration = Duration::from_secs(1);
@@ -112,7 +112,7 @@ impl Shard {
             let is_idle = connection.backlog_bytes() == 0 && connection.ending().is_none();
             if is_idle && pinger.is_for(&connection) {
                 connection.expect_sign_of_life();
-                self.write(&connection, pinger.ping(&connection));
+                self.write(&connection, pinger.ping(&connection), Cause::Pushed);
             }
         }
     }
