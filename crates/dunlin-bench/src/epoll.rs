@@ -53,7 +53,20 @@ impl Epoll {
 
     /// Watches for bytes to read and, if `writable`, for room to write as well.
     pub(crate) fn watch(&self, fd: impl AsFd, token: usize, writable: bool) -> io::Result<()> {
-        let flags = if writable { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
+        self.watch_for(fd, token, true, writable)
+    }
+
+    /// Watches for what is asked for; that the peer is gone is told in any case.
+    pub(crate) fn watch_for(
+        &self,
+        fd: impl AsFd,
+        token: usize,
+        readable: bool,
+        writable: bool,
+    ) -> io::Result<()> {
+        let mut flags = EventFlags::empty();
+        flags.set(EventFlags::IN, readable);
+        flags.set(EventFlags::OUT, writable);
         epoll::modify(&self.epoll, fd, EventData::new_u64(token as u64), flags)
     }
 

@@ -35,6 +35,8 @@ mod chaos;
 
 mod heal;
 
+mod attack;
+
 mod server;
 
 mod compare;
@@ -75,6 +77,8 @@ enum Verb {
     Chaos(chaos::Args),
     /// Have nodes heal large gaps and bear very many channels, and judge what that costs
     Heal(heal::Args),
+    /// Abuse a server in every way, and judge what good clients notice
+    Attack(attack::Args),
     /// Run floor and Dunlin in turns and print the ratios as Markdown
     Compare(compare::Args),
     /// One load process of several; `fanout --processes` starts it
@@ -100,6 +104,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Check(args) => check::run(&args),
         Verb::Chaos(args) => chaos::run(&args),
         Verb::Heal(args) => heal::run(&args),
+        Verb::Attack(args) => attack::run(&args),
         Verb::Compare(args) => compare::run(&args),
         Verb::Part => part::serve().map(|()| ExitCode::SUCCESS),
     }

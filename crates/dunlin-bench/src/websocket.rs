@@ -62,11 +62,21 @@ pub(crate) fn put_header(out: &mut Vec<u8>, opcode: u8, payload_bytes: usize) {
 
 /// Appends a masked single-frame message, as a client must send it.
 pub(crate) fn put_masked(out: &mut Vec<u8>, opcode: u8, payload: &[u8], mask: [u8; 4]) {
-    put_lengths(out, opcode, payload.len(), 0x80);
-    out.extend_from_slice(&mask);
+    put_masked_header(out, opcode, payload.len(), mask);
     let start = out.len();
     out.extend_from_slice(payload);
     apply_mask(&mut out[start..], mask);
+}
+
+/// Appends what stands before such a message.
+pub(crate) fn put_masked_header(
+    out: &mut Vec<u8>,
+    opcode: u8,
+    payload_bytes: usize,
+    mask: [u8; 4],
+) {
+    put_lengths(out, opcode, payload_bytes, 0x80);
+    out.extend_from_slice(&mask);
 }
 
 /// Masks or unmasks (the same thing) a payload from its first byte on.

@@ -5,6 +5,7 @@ mod faulty;
 mod harness;
 mod recovering;
 
+mod attack;
 mod chaos;
 mod check;
 mod compare;

@@ -1,0 +1,294 @@
+//! The good clients: they publish at a steady pace, listen, and note how long each delivery takes
+//! and what never comes. One thread drives them all.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc::sync_channel,
+    },
+    thread::{self, JoinHandle},
+};
+
+use anyhow::{Result, anyhow, ensure};
+use hdrhistogram::Histogram;
+
+use super::sequence::Sequence;
+use crate::{
+    centrifuge::{Command, Encoding},
+    clock::{self, SECOND},
+    connection::{Connection, Ending},
+    epoll::Epoll,
+    histogram,
+    load::{Answer, Dialect, GREETED_ID, Heard, PUBLISH_ID},
+    open,
+    payload::Stamp,
+    server::Server,
+    target::Target,
+};
+
+/// All good clients.
+pub(super) struct Good {
+    shared: Arc<Shared>,
+    task: JoinHandle<Result<Kept>>,
+}
+
+/// Whether the server kept its promises to them.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    pub(super) closed: BTreeMap<Ending, u64>,
+    /// Deliveries that those who stayed did not get.
+    pub(super) lost: u64,
+    /// Deliveries that came twice or late.
+    pub(super) repeated: u64,
+    pub(super) deliveries: u64,
+}
+
+struct Shared {
+    stopped: AtomicBool,
+    /// From when a publication was due to its delivery, since somebody looked last.
+    latency: Mutex<Histogram<u64>>,
+}
+
+impl Good {
+    /// Connects so many, each subscribed to a room with some others and to the hall with all.
+    pub(super) fn gather(server: &Server, count: usize) -> Result<Self> {
+        let shared = Arc::new(Shared {
+            stopped: AtomicBool::new(false),
+            latency: Mutex::new(histogram::new()),
+        });
+        let (gathered, all) = sync_channel(1);
+        let target = server.target(DIALECT);
+        let task = thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || {
+                let mut crowd = Crowd::connect(&target, count, shared)?;
+                crowd.settle()?;
+                gathered.send(())?;
+                crowd.live()
+            }
+        });
+        let good = Self { shared, task };
+        match all.recv() {
+            Ok(()) => Ok(good),
+            Err(_) => Err(good.stop().err().unwrap_or(anyhow!("the good clients did not come"))),
+        }
+    }
+
+    /// How long deliveries took since the last call.
+    pub(super) fn take_latency(&self) -> Histogram<u64> {
+        std::mem::replace(&mut *lock(&self.shared.latency), histogram::new())
+    }
+
+    /// Has them publish no more, and waits for what is still on its way.
+    pub(super) fn stop(self) -> Result<Kept> {
+        self.shared.stopped.store(true, Ordering::Relaxed);
+        self.task.join().map_err(|_| anyhow!("the good clients fell over"))?
+    }
+}
+
+/// The connections and what each has seen.
+struct Crowd {
+    shared: Arc<Shared>,
+    epoll: Epoll,
+    connections: Vec<Option<Connection>>,
+    rooms: usize,
+    /// How much each publisher has sent: those of the rooms, then that of the hall.
+    sent: Vec<u32>,
+    /// What each client got: from its room, from the hall.
+    seen: Vec<[Sequence; 2]>,
+    /// Subscriptions that are not answered yet.
+    awaited: usize,
+    buffer: Box<[u8]>,
+    kept: Kept,
+}
+
+impl Crowd {
+    fn connect(target: &Target, count: usize, shared: Arc<Shared>) -> Result<Self> {
+        let wanted = (0..count).map(|number| (number, target, target.path.clone()));
+        let opened = open::open(wanted, OPENING)?.opened;
+        ensure!(opened.len() == count, "{} of {count} good clients got in", opened.len());
+        let rooms = (count / CLIENTS_PER_ROOM).clamp(1, ROOMS_MAX).min(count - 1);
+        let mut crowd = Self {
+            shared,
+            epoll: Epoll::new()?,
+            connections: (0..count).map(|_| None).collect(),
+            rooms,
+            sent: vec![0; rooms + 1],
+            seen: vec![[Sequence::default(); 2]; count],
+            awaited: 2 * count,
+            buffer: vec![0; BUFFER_BYTES].into(),
+            kept: Kept::default(),
+        };
+        for opened in opened {
+            let index = opened.number;
+            crowd.epoll.add_readable(&opened.socket, index)?;
+            let mut connection = Connection::new(opened.socket, opened.leftover);
+            let mut frame = DIALECT.greeting(Some(&room(index % rooms)));
+            ENCODING.put(&mut frame, HALL_ID, Command::Subscribe { channel: HALL, recover: None });
+            connection.queue(ENCODING.opcode(), &frame, MASK);
+            crowd.connections[index] = Some(connection);
+            crowd.flush(index);
+        }
+        Ok(crowd)
+    }
+
+    /// Waits until all are subscribed.
+    fn settle(&mut self) -> Result<()> {
+        let patience = clock::now() + GATHERING_NS;
+        while self.awaited > 0 {
+            ensure!(clock::now() < patience, "{} subscriptions did not come", self.awaited);
+            self.turn(clock::now() + SECOND / 100)?;
+        }
+        Ok(())
+    }
+
+    fn live(mut self) -> Result<Kept> {
+        let mut due = clock::now();
+        while !self.shared.stopped.load(Ordering::Relaxed) {
+            if clock::now() >= due {
+                (0..self.sent.len()).for_each(|publisher| self.publish(publisher, due));
+                due += PUBLISH_EVERY_NS;
+            }
+            self.turn(due)?;
+        }
+        let (mut before, mut patience) = (0, clock::now() + DRAIN_NS);
+        while self.missing() > 0 && clock::now() < patience {
+            if self.kept.deliveries != before {
+                (before, patience) = (self.kept.deliveries, clock::now() + DRAIN_NS);
+            }
+            self.turn(clock::now() + SECOND / 50)?;
+        }
+        self.kept.lost = self.missing();
+        let seen = self.seen.iter().flatten();
+        self.kept.repeated = seen.map(Sequence::repeated).sum();
+        self.connections.into_iter().flatten().for_each(Connection::close);
+        Ok(self.kept)
+    }
+
+    /// What those who are still there should have had.
+    fn missing(&self) -> u64 {
+        let here = self.seen.iter().enumerate().filter(|&(at, _)| self.connections[at].is_some());
+        here.map(|(index, [from_room, from_hall])| {
+            from_room.missing(self.sent[index % self.rooms])
+                + from_hall.missing(self.sent[self.rooms])
+        })
+        .sum()
+    }
+
+    /// Takes what comes until then, once.
+    fn turn(&mut self, until: u64) -> Result<()> {
+        self.epoll.wait(Some(until))?;
+        for index in 0..self.epoll.ready_count() {
+            let Some(ready) = self.epoll.ready(index) else { continue };
+            if ready.writable {
+                self.flush(ready.token);
+            }
+            if ready.readable {
+                self.receive(ready.token);
+            }
+        }
+        Ok(())
+    }
+
+    /// Stamped with the time it was due: our own lateness is latency, too.
+    fn publish(&mut self, publisher: usize, due: u64) {
+        let Some(connection) = &mut self.connections[publisher] else { return };
+        let sequence = self.sent[publisher];
+        let stamp = Stamp { run: RUN, publisher: publisher as u32, sequence, sent_ns: due };
+        let mut payload = [b'.'; PAYLOAD_BYTES];
+        stamp.write(&mut payload);
+        let channel = if publisher == self.rooms { HALL.to_owned() } else { room(publisher) };
+        let mut frame = Vec::new();
+        let data = &String::from_utf8_lossy(&payload);
+        ENCODING.put(&mut frame, PUBLISH_ID, Command::Publish { channel: &channel, data });
+        connection.queue(ENCODING.opcode(), &frame, MASK);
+        self.sent[publisher] += 1;
+        self.flush(publisher);
+    }
+
+    fn receive(&mut self, index: usize) {
+        let Some(connection) = &mut self.connections[index] else { return };
+        let mut latency = lock(&self.shared.latency);
+        let (mut pings, rooms) = (0, self.rooms);
+        let received = connection.receive(&mut self.buffer).and_then(|filled| {
+            let now = clock::now();
+            connection.read(&self.buffer[..filled], |frame| {
+                DIALECT.hear(frame, PAYLOAD_BYTES, |heard| match heard {
+                    Heard::Message(stamp) if stamp.run == RUN => {
+                        let from_hall = usize::from(stamp.publisher as usize == rooms);
+                        self.seen[index][from_hall].deliver(stamp.sequence);
+                        self.kept.deliveries += 1;
+                        latency.saturating_record(now.saturating_sub(stamp.sent_ns));
+                    }
+                    Heard::Answer(GREETED_ID | HALL_ID, Answer::Yes) => {
+                        self.awaited = self.awaited.saturating_sub(1);
+                    }
+                    Heard::Ping => pings += 1,
+                    // What attackers publish, or an answer: what is refused is missed in the end.
+                    _ => {}
+                });
+            })
+        });
+        drop(latency);
+        if let Err(ending) = received {
+            return self.end(index, ending);
+        }
+        if pings > 0 {
+            let mut frame = Vec::new();
+            ENCODING.put(&mut frame, 0, Command::Pong);
+            if let Some(connection) = &mut self.connections[index] {
+                connection.queue(ENCODING.opcode(), &frame, MASK);
+            }
+            self.flush(index);
+        }
+    }
+
+    fn flush(&mut self, index: usize) {
+        let Some(connection) = &mut self.connections[index] else { return };
+        let flushed = connection.flush().and_then(|all| {
+            if connection.wants_room(!all) {
+                self.epoll.watch(connection.socket(), index, !all)?;
+            }
+            Ok(())
+        });
+        if let Err(ending) = flushed {
+            self.end(index, ending);
+        }
+    }
+
+    fn end(&mut self, index: usize, ending: Ending) {
+        if self.connections[index].take().is_some() {
+            *self.kept.closed.entry(ending).or_default() += 1;
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn room(number: usize) -> String {
+    format!("room-{number}")
+}
+
+/// The channel that all good clients are in.
+pub(super) const HALL: &str = "hall";
+
+const DIALECT: Dialect = Dialect::CentrifugeJson;
+const ENCODING: Encoding = Encoding::Json;
+/// The answers to connect and room have lower ids.
+const HALL_ID: u32 = 0x7FFF;
+const CLIENTS_PER_ROOM: usize = 5;
+const ROOMS_MAX: usize = 10;
+/// Of each room's publisher and of the hall's.
+const PUBLISH_EVERY_NS: u64 = SECOND / 20;
+const PAYLOAD_BYTES: usize = 64;
+const RUN: u32 = 1;
+const OPENING: usize = 64;
+const GATHERING_NS: u64 = 10 * SECOND;
+/// So long nothing has to come before what is missing counts as lost, and not as late.
+const DRAIN_NS: u64 = 10 * SECOND;
+const BUFFER_BYTES: usize = 256 * 1024;
+const MASK: [u8; 4] = [0x1D, 0x80, 0x4B, 0xE2];
