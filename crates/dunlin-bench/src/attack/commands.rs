@@ -66,17 +66,30 @@ pub(super) const ALL: &[Pattern] = &[
         let ask = message([r#""presence":{"channel":"seen:attack"}"#]);
         members(size.of(200), "seen:attack", &ask)
     }),
+    Pattern::new("presence-paced", "200 members ask so five times a second", |size| {
+        let ask = message([r#""presence":{"channel":"seen:attack"}"#]);
+        clients(size.of(200), Some("seen:attack"), ask, Next::In(EVERY * 10))
+    }),
     Pattern::new("history", "20 clients read 400 KB of history again and again", |size| {
         kept(repeating(size.of(20), &message([HISTORY])))
     }),
-    Pattern::new("history-unread", "20 clients ask for it and do not read it", |size| {
+    Pattern::new("history-paced", "20 clients read it 50 times a second", |size| {
+        kept(clients(size.of(20), None, message([HISTORY]), Next::In(EVERY)))
+    }),
+    Pattern::new("history-unread", "20 clients ask for all of it and do not read it", |size| {
+        kept(unread(clients(size.of(20), None, message([HISTORY]), Next::In(EVERY))))
+    }),
+    Pattern::new("history-storm-unread", "20 clients ask for it and do not read it", |size| {
         kept(unread(repeating(size.of(20), &message([HISTORY]))))
     }),
     Pattern::new("recovery", "20 clients recover 100 publications again and again", |size| {
         kept(repeating(size.of(20), &recovery()))
     }),
-    Pattern::new("recovery-unread", "20 clients recover and do not read it", |size| {
-        kept(unread(repeating(size.of(20), &recovery())))
+    Pattern::new("recovery-paced", "20 clients recover so 50 times a second", |size| {
+        kept(clients(size.of(20), None, recovery(), Next::In(EVERY)))
+    }),
+    Pattern::new("recovery-unread", "20 clients recover so and do not read it", |size| {
+        kept(unread(clients(size.of(20), None, recovery(), Next::In(EVERY))))
     }),
     Pattern::new(
         "recover-entries",
@@ -99,19 +112,19 @@ pub(super) const ALL: &[Pattern] = &[
 
 /// So many clients that send the same all the time.
 pub(super) fn repeating(count: usize, bytes: &[u8]) -> Vec<Band> {
-    sending(count, None, bytes)
+    clients(count, None, repeated(bytes, WRITE_BYTES), Next::AtOnce)
 }
 
 /// The same by members of a channel.
 fn members(count: usize, channel: &'static str, bytes: &[u8]) -> Vec<Band> {
-    sending(count, Some(channel), bytes)
+    clients(count, Some(channel), repeated(bytes, WRITE_BYTES), Next::AtOnce)
 }
 
-fn sending(count: usize, channel: Option<&'static str>, bytes: &[u8]) -> Vec<Band> {
-    let bytes = repeated(bytes, WRITE_BYTES);
+/// Clients, in a channel perhaps, that send the same again and again.
+fn clients(count: usize, channel: Option<&'static str>, bytes: Vec<u8>, next: Next) -> Vec<Band> {
     let feed = move |_, _, out: &mut Vec<u8>| {
         out.extend_from_slice(&bytes);
-        Next::AtOnce
+        next
     };
     let greeting = std::iter::once(CONNECT.to_owned()).chain(channel.map(subscribe));
     let greeting = message(greeting);
@@ -172,5 +185,6 @@ fn recover_entries(size: Size) -> Vec<Band> {
     vec![Band::new(size.of(50), Opening::greeted(PATH, greeting), leaving).again()]
 }
 
+const EVERY: Duration = Duration::from_millis(20);
 const HISTORY: &str = r#""history":{"channel":"kept:long","limit":100}"#;
 pub(super) const PATH: &str = "/connection/websocket";

@@ -18,7 +18,7 @@ pub(super) const ALL: &[Pattern] = &[
         flood(size.of(20), &fragments(250, b""))
     }),
     Pattern::new("endless-fragments", "20 clients send fragments and no last one", |size| {
-        flood(size.of(20), &frames(0, b""))
+        flood(size.of(20), &endless())
     }),
     Pattern::new("unfinished", "500 clients send a fragment of a byte a second", unfinished),
     Pattern::new("ping-flood", "20 clients send pings without a pause", |size| {
@@ -119,6 +119,14 @@ fn fragments(count: usize, payload: &[u8]) -> Vec<u8> {
         let last = if index + 1 == count { FIN } else { 0 };
         put_frame(&mut message, last | opcode, payload);
     }
+    message
+}
+
+/// A message that begins, and more fragments than it may have.
+fn endless() -> Vec<u8> {
+    let mut message = Vec::new();
+    put_frame(&mut message, TEXT, b"");
+    message.extend(frames(0, b""));
     message
 }
 

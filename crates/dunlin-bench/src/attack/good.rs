@@ -1,5 +1,5 @@
 //! The good clients: they publish at a steady pace, listen, and note how long each delivery takes
-//! and what never comes. One thread drives them all.
+//! and what never comes. One room of theirs speaks the plain dialect. One thread drives them all.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use hdrhistogram::Histogram;
 
 use super::sequence::Sequence;
 use crate::{
-    centrifuge::{Command, Encoding},
+    centrifuge::Command,
     clock::{self, SECOND},
     connection::{Connection, Ending},
     epoll::Epoll,
@@ -26,6 +26,7 @@ use crate::{
     payload::Stamp,
     server::Server,
     target::Target,
+    websocket,
 };
 
 /// All good clients.
@@ -52,18 +53,19 @@ struct Shared {
 }
 
 impl Good {
-    /// Connects so many, each subscribed to a room with some others and to the hall with all.
+    /// Connects so many, each subscribed to a room with some others and to the hall with all; those
+    /// of the plain dialect, which have one channel, to their room only.
     pub(super) fn gather(server: &Server, count: usize) -> Result<Self> {
         let shared = Arc::new(Shared {
             stopped: AtomicBool::new(false),
             latency: Mutex::new(histogram::new()),
         });
         let (gathered, all) = sync_channel(1);
-        let target = server.target(DIALECT);
+        let targets = [Dialect::CentrifugeJson, Dialect::Plain].map(|it| server.target(it));
         let task = thread::spawn({
             let shared = Arc::clone(&shared);
             move || {
-                let mut crowd = Crowd::connect(&target, count, shared)?;
+                let mut crowd = Crowd::connect(&targets, count, shared)?;
                 crowd.settle()?;
                 gathered.send(())?;
                 crowd.live()
@@ -105,11 +107,15 @@ struct Crowd {
 }
 
 impl Crowd {
-    fn connect(target: &Target, count: usize, shared: Arc<Shared>) -> Result<Self> {
-        let wanted = (0..count).map(|number| (number, target, target.path.clone()));
+    fn connect(targets: &[Target; 2], count: usize, shared: Arc<Shared>) -> Result<Self> {
+        let rooms = (count / CLIENTS_PER_ROOM).clamp(2, ROOMS_MAX).min(count - 1);
+        let [centrifuge, plain] = targets;
+        let wanted = (0..count).map(|number| match dialect(number, rooms) {
+            Dialect::Plain => (number, plain, format!("{}/{}", plain.path, room(rooms - 1))),
+            _ => (number, centrifuge, centrifuge.path.clone()),
+        });
         let opened = open::open(wanted, OPENING)?.opened;
         ensure!(opened.len() == count, "{} of {count} good clients got in", opened.len());
-        let rooms = (count / CLIENTS_PER_ROOM).clamp(1, ROOMS_MAX).min(count - 1);
         let mut crowd = Self {
             shared,
             epoll: Epoll::new()?,
@@ -117,21 +123,30 @@ impl Crowd {
             rooms,
             sent: vec![0; rooms + 1],
             seen: vec![[Sequence::default(); 2]; count],
-            awaited: 2 * count,
+            awaited: 0,
             buffer: vec![0; BUFFER_BYTES].into(),
             kept: Kept::default(),
         };
         for opened in opened {
             let index = opened.number;
             crowd.epoll.add_readable(&opened.socket, index)?;
-            let mut connection = Connection::new(opened.socket, opened.leftover);
-            let mut frame = DIALECT.greeting(Some(&room(index % rooms)));
-            ENCODING.put(&mut frame, HALL_ID, Command::Subscribe { channel: HALL, recover: None });
-            connection.queue(ENCODING.opcode(), &frame, MASK);
-            crowd.connections[index] = Some(connection);
-            crowd.flush(index);
+            crowd.connections[index] = Some(Connection::new(opened.socket, opened.leftover));
+            crowd.subscribe(index);
         }
         Ok(crowd)
+    }
+
+    fn subscribe(&mut self, index: usize) {
+        let dialect = dialect(index, self.rooms);
+        let (Some(encoding), Some(connection)) = (dialect.encoding(), &mut self.connections[index])
+        else {
+            return;
+        };
+        let mut frame = dialect.greeting(Some(&room(index % self.rooms)));
+        encoding.put(&mut frame, HALL_ID, Command::Subscribe { channel: HALL, recover: None });
+        connection.queue(encoding.opcode(), &frame, MASK);
+        self.awaited += 2;
+        self.flush(index);
     }
 
     /// Waits until all are subscribed.
@@ -171,8 +186,9 @@ impl Crowd {
     fn missing(&self) -> u64 {
         let here = self.seen.iter().enumerate().filter(|&(at, _)| self.connections[at].is_some());
         here.map(|(index, [from_room, from_hall])| {
-            from_room.missing(self.sent[index % self.rooms])
-                + from_hall.missing(self.sent[self.rooms])
+            let in_hall = dialect(index, self.rooms) != Dialect::Plain;
+            let sent_to_hall = if in_hall { self.sent[self.rooms] } else { 0 };
+            from_room.missing(self.sent[index % self.rooms]) + from_hall.missing(sent_to_hall)
         })
         .sum()
     }
@@ -200,10 +216,16 @@ impl Crowd {
         let mut payload = [b'.'; PAYLOAD_BYTES];
         stamp.write(&mut payload);
         let channel = if publisher == self.rooms { HALL.to_owned() } else { room(publisher) };
-        let mut frame = Vec::new();
-        let data = &String::from_utf8_lossy(&payload);
-        ENCODING.put(&mut frame, PUBLISH_ID, Command::Publish { channel: &channel, data });
-        connection.queue(ENCODING.opcode(), &frame, MASK);
+        match dialect(publisher, self.rooms).encoding() {
+            None => connection.queue(websocket::TEXT, &payload, MASK),
+            Some(encoding) => {
+                let mut frame = Vec::new();
+                let data = &String::from_utf8_lossy(&payload);
+                let publish = Command::Publish { channel: &channel, data };
+                encoding.put(&mut frame, PUBLISH_ID, publish);
+                connection.queue(encoding.opcode(), &frame, MASK);
+            }
+        }
         self.sent[publisher] += 1;
         self.flush(publisher);
     }
@@ -212,10 +234,11 @@ impl Crowd {
         let Some(connection) = &mut self.connections[index] else { return };
         let mut latency = lock(&self.shared.latency);
         let (mut pings, rooms) = (0, self.rooms);
+        let dialect = dialect(index, rooms);
         let received = connection.receive(&mut self.buffer).and_then(|filled| {
             let now = clock::now();
             connection.read(&self.buffer[..filled], |frame| {
-                DIALECT.hear(frame, PAYLOAD_BYTES, |heard| match heard {
+                dialect.hear(frame, PAYLOAD_BYTES, |heard| match heard {
                     Heard::Message(stamp) if stamp.run == RUN => {
                         let from_hall = usize::from(stamp.publisher as usize == rooms);
                         self.seen[index][from_hall].deliver(stamp.sequence);
@@ -235,11 +258,11 @@ impl Crowd {
         if let Err(ending) = received {
             return self.end(index, ending);
         }
-        if pings > 0 {
+        if let (true, Some(encoding)) = (pings > 0, dialect.encoding()) {
             let mut frame = Vec::new();
-            ENCODING.put(&mut frame, 0, Command::Pong);
+            encoding.put(&mut frame, 0, Command::Pong);
             if let Some(connection) = &mut self.connections[index] {
-                connection.queue(ENCODING.opcode(), &frame, MASK);
+                connection.queue(encoding.opcode(), &frame, MASK);
             }
             self.flush(index);
         }
@@ -269,6 +292,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What a client speaks: those of the last room the plain dialect.
+fn dialect(index: usize, rooms: usize) -> Dialect {
+    if index % rooms == rooms - 1 { Dialect::Plain } else { Dialect::CentrifugeJson }
+}
+
 fn room(number: usize) -> String {
     format!("room-{number}")
 }
@@ -276,8 +304,6 @@ fn room(number: usize) -> String {
 /// The channel that all good clients are in.
 pub(super) const HALL: &str = "hall";
 
-const DIALECT: Dialect = Dialect::CentrifugeJson;
-const ENCODING: Encoding = Encoding::Json;
 /// The answers to connect and room have lower ids.
 const HALL_ID: u32 = 0x7FFF;
 const CLIENTS_PER_ROOM: usize = 5;

@@ -40,8 +40,13 @@ impl std::fmt::Display for Ended {
     }
 }
 
-/// Lets the bands attack until the clock shows `until`.
-pub(super) fn attack(address: SocketAddr, bands: Vec<Band>, until: u64) -> Result<Ended> {
+/// Lets the bands attack, from addresses 127.0.`network`.x, until the clock shows `until`.
+pub(super) fn attack(
+    address: SocketAddr,
+    network: u8,
+    bands: Vec<Band>,
+    until: u64,
+) -> Result<Ended> {
     // Of this thread only. A machine that does not allow it measures its own rush, too.
     let _ = setpriority_process(None, NICENESS);
     let places = bands.iter().enumerate();
@@ -50,6 +55,7 @@ pub(super) fn attack(address: SocketAddr, bands: Vec<Band>, until: u64) -> Resul
         .collect();
     let mut mob = Mob {
         address,
+        network,
         epoll: Epoll::new()?,
         wanted: (0..places.len()).collect(),
         attackers: places.iter().map(|_| None).collect(),
@@ -69,6 +75,7 @@ pub(super) fn attack(address: SocketAddr, bands: Vec<Band>, until: u64) -> Resul
 
 struct Mob {
     address: SocketAddr,
+    network: u8,
     epoll: Epoll,
     bands: Vec<Band>,
     places: Vec<Place>,
@@ -130,8 +137,8 @@ impl Mob {
     }
 
     fn open(&mut self, place: usize) -> Result<()> {
-        // Each address of the loopback has some 28,000 ports, and a storm uses them up.
-        let source = Ipv4Addr::new(127, 0, 0, 2 + (self.opened / PORTS_PER_SOURCE % 200) as u8);
+        let host = 2 + (self.opened / PORTS_PER_SOURCE % 250) as u8;
+        let source = Ipv4Addr::new(127, 0, self.network, host);
         self.opened += 1;
         let reads = self.bands[self.places[place].band].reads;
         let buffer = (reads != Reads::All).then_some(RECEIVE_BUFFER_MIN);
@@ -319,7 +326,8 @@ const NICENESS: i32 = 5;
 const OPENING_MAX: usize = 256;
 const OPENED_PER_TURN: usize = 32;
 const ROUNDS_PER_TURN: usize = 4;
-const PORTS_PER_SOURCE: u64 = 15_000;
+/// Each address has some 28,000, which a storm uses up for a minute; finding the last takes long.
+const PORTS_PER_SOURCE: u64 = 8_000;
 /// The kernel doubles it, and has its own least.
 const RECEIVE_BUFFER_MIN: usize = 2048;
 /// Buffers that are read in search of a close frame.

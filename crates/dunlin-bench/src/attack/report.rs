@@ -44,6 +44,17 @@ pub(super) fn write_row(
     Ok(out.flush()?)
 }
 
+/// Of a pattern that could not be tried to its end, as when the server is gone.
+pub(super) fn write_failure(
+    out: &mut impl Write,
+    pattern: &Pattern,
+    error: &anyhow::Error,
+) -> Result<()> {
+    let blank = " |".repeat(COLUMNS.len() - 3);
+    writeln!(out, "| {} | {error:#} |{blank} **failed** |", pattern.name)?;
+    Ok(out.flush()?)
+}
+
 /// p99 and the longest, and how many came to nothing.
 fn tries(tries: &Tries) -> String {
     let Times { p99, max, .. } = Times::of(&tries.latency);

@@ -39,8 +39,13 @@ struct Scene {
     peak: u64,
 }
 
-/// Tries one pattern on a server of its own.
-pub(super) fn run(starter: &Starter, pattern: &Pattern, course: &Course) -> Result<Measured> {
+/// Tries one pattern on a server of its own, with attackers of a network that no other has used.
+pub(super) fn run(
+    starter: &Starter,
+    pattern: &Pattern,
+    network: u8,
+    course: &Course,
+) -> Result<Measured> {
     let bands = pattern.bands(course.size);
     let mut scene = Scene::set(starter, pattern, course)?;
     thread::sleep(WARM_UP);
@@ -54,7 +59,7 @@ pub(super) fn run(starter: &Starter, pattern: &Pattern, course: &Course) -> Resu
 
     let address = scene.ground.server.address;
     let until = clock::now() + nanoseconds(course.attack);
-    let mob = thread::spawn(move || mob::attack(address, bands, until));
+    let mob = thread::spawn(move || mob::attack(address, network, bands, until));
     scene.watch(course.attack)?;
     let during = Times::of(&scene.good.take_latency());
     let (newcomers, health) = (scene.newcomers.take(), scene.health.take());
