@@ -44,12 +44,37 @@ pub(super) struct Kept {
     /// Deliveries that came twice or late.
     pub(super) repeated: u64,
     pub(super) deliveries: u64,
+    /// How long deliveries took, by the phase in which they were due: one that an attack holds up
+    /// until it is over is the attack's doing.
+    pub(super) phases: Vec<Histogram<u64>>,
 }
 
 struct Shared {
     stopped: AtomicBool,
-    /// From when a publication was due to its delivery, since somebody looked last.
-    latency: Mutex<Histogram<u64>>,
+    latency: Mutex<Latency>,
+}
+
+/// From when publications were due to their deliveries.
+struct Latency {
+    /// Of those that came since somebody looked last.
+    window: Histogram<u64>,
+    /// Of those that were due from then on, until the next phase.
+    phases: Vec<(u64, Histogram<u64>)>,
+}
+
+impl Latency {
+    fn new() -> Self {
+        Self { window: histogram::new(), phases: vec![(0, histogram::new())] }
+    }
+
+    fn record(&mut self, due: u64, now: u64) {
+        let nanoseconds = now.saturating_sub(due);
+        self.window.saturating_record(nanoseconds);
+        let mut latest_first = self.phases.iter_mut().rev();
+        if let Some((_, phase)) = latest_first.find(|(from, _)| *from <= due) {
+            phase.saturating_record(nanoseconds);
+        }
+    }
 }
 
 impl Good {
@@ -58,7 +83,7 @@ impl Good {
     pub(super) fn gather(server: &Server, count: usize) -> Result<Self> {
         let shared = Arc::new(Shared {
             stopped: AtomicBool::new(false),
-            latency: Mutex::new(histogram::new()),
+            latency: Mutex::new(Latency::new()),
         });
         let (gathered, all) = sync_channel(1);
         let targets = [Dialect::CentrifugeJson, Dialect::Plain].map(|it| server.target(it));
@@ -78,9 +103,14 @@ impl Good {
         }
     }
 
-    /// How long deliveries took since the last call.
-    pub(super) fn take_latency(&self) -> Histogram<u64> {
-        std::mem::replace(&mut *lock(&self.shared.latency), histogram::new())
+    /// How long deliveries took that came since the last call.
+    pub(super) fn take_window(&self) -> Histogram<u64> {
+        std::mem::replace(&mut lock(&self.shared.latency).window, histogram::new())
+    }
+
+    /// What is due from now on belongs together.
+    pub(super) fn begin_phase(&self) {
+        lock(&self.shared.latency).phases.push((clock::now(), histogram::new()));
     }
 
     /// Has them publish no more, and waits for what is still on its way.
@@ -178,6 +208,8 @@ impl Crowd {
         self.kept.lost = self.missing();
         let seen = self.seen.iter().flatten();
         self.kept.repeated = seen.map(Sequence::repeated).sum();
+        let phases = std::mem::take(&mut lock(&self.shared.latency).phases);
+        self.kept.phases = phases.into_iter().map(|(_, phase)| phase).collect();
         self.connections.into_iter().flatten().for_each(Connection::close);
         Ok(self.kept)
     }
@@ -243,7 +275,7 @@ impl Crowd {
                         let from_hall = usize::from(stamp.publisher as usize == rooms);
                         self.seen[index][from_hall].deliver(stamp.sequence);
                         self.kept.deliveries += 1;
-                        latency.saturating_record(now.saturating_sub(stamp.sent_ns));
+                        latency.record(stamp.sent_ns, now);
                     }
                     Heard::Answer(GREETED_ID | HALL_ID, Answer::Yes) => {
                         self.awaited = self.awaited.saturating_sub(1);
@@ -318,3 +350,19 @@ const GATHERING_NS: u64 = 10 * SECOND;
 const DRAIN_NS: u64 = 10 * SECOND;
 const BUFFER_BYTES: usize = 256 * 1024;
 const MASK: [u8; 4] = [0x1D, 0x80, 0x4B, 0xE2];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delivery_counts_where_it_was_due() {
+        let mut latency = Latency::new();
+        latency.phases.push((1_000_000, histogram::new()));
+        latency.record(999_999, 5_000_000);
+        latency.record(1_000_000, 5_000_000);
+        latency.record(2_000_000, 5_000_000);
+        let counts: Vec<_> = latency.phases.iter().map(|(_, phase)| phase.len()).collect();
+        assert_eq!((counts, latency.window.len()), (vec![1, 2], 3));
+    }
+}

@@ -3,19 +3,18 @@
 use std::{process, thread, time::Duration};
 
 use anyhow::{Result, anyhow};
-use hdrhistogram::Histogram;
 
 use super::{
     good::Good,
     ground::Ground,
     mob,
     pattern::{Pattern, Size},
-    probes::Probe,
+    probes::{Probe, Tries},
     verdict::{ANSWER_MS, Judge, Measured, Times, ratio},
 };
 use crate::{
     clock::{self, SECOND, nanoseconds},
-    histogram, proc,
+    proc,
     server::Starter,
 };
 
@@ -50,24 +49,27 @@ pub(super) fn run(
     let mut scene = Scene::set(starter, pattern, course)?;
     thread::sleep(WARM_UP);
     scene.forget();
+    scene.good.begin_phase();
     scene.watch(course.calm)?;
-    let calm = Times::of(&scene.good.take_latency());
+    let calm = Times::of(&scene.good.take_window());
     let before = (scene.ground.resident_bytes()?, scene.ground.descriptors()?);
     let cpu = [scene.ground.cpu_seconds()?, own_cpu_seconds()?];
     scene.forget();
     scene.peak = before.0;
 
     let address = scene.ground.server.address;
+    scene.good.begin_phase();
     let until = clock::now() + nanoseconds(course.attack);
     let mob = thread::spawn(move || mob::attack(address, network, bands, until));
     scene.watch(course.attack)?;
-    let during = Times::of(&scene.good.take_latency());
+    scene.good.begin_phase();
+    drop(scene.good.take_window());
     let (newcomers, health) = (scene.newcomers.take(), scene.health.take());
     let cpu_seconds = scene.ground.cpu_seconds()? - cpu[0];
     let own_cpu_seconds = own_cpu_seconds()? - cpu[1];
     let ended = mob.join().map_err(|_| anyhow!("the attackers fell over"))??;
 
-    let (after, back_after) = scene.wait_until_back(course, calm, before.1)?;
+    let back_after = scene.wait_until_back(course, calm, before.1)?;
     let Scene { ground, good, newcomers: probe, health: other, peak } = scene;
     let resident = [before.0, peak, ground.resident_bytes()?];
     let descriptors = [before.1, ground.descriptors()?];
@@ -75,10 +77,13 @@ pub(super) fn run(
     other.stop()?;
     let takes_newcomers = Probe::newcomer_gets_in(&ground.server);
     let counted = ground.settled()?;
+    let kept = good.stop()?;
+    let phase = |number| kept.phases.get(number).map_or(Times::NEVER, Times::of);
     Ok(Measured {
         ended,
-        latency: [calm, during, Times::of(&after)],
-        kept: good.stop()?,
+        // Before the first phase that counts is the warm-up.
+        latency: [1, 2, 3].map(phase),
+        kept,
         newcomers,
         health,
         resident: resident.map(|bytes| bytes as f64 / (1 << 20) as f64),
@@ -102,7 +107,7 @@ impl Scene {
 
     /// What was seen so far counts for nothing.
     fn forget(&self) {
-        drop((self.good.take_latency(), self.newcomers.take(), self.health.take()));
+        drop((self.good.take_window(), self.newcomers.take(), self.health.take()));
     }
 
     /// Lets so much time pass and looks at the memory.
@@ -115,35 +120,32 @@ impl Scene {
         Ok(())
     }
 
-    /// What the good clients had after the attack, and after how many seconds they, newcomers,
-    /// `/health` and the descriptors were as before.
+    /// After how many seconds the good clients, newcomers, `/health` and the descriptors were as
+    /// before, if they were in time.
     fn wait_until_back(
         &mut self,
         course: &Course,
         calm: Times,
         descriptors: usize,
-    ) -> Result<(Histogram<u64>, Option<f64>)> {
+    ) -> Result<Option<f64>> {
         let began = clock::now();
-        let mut after = histogram::new();
         let mut back = None;
         loop {
             self.watch(WINDOW)?;
-            let latency = self.good.take_latency();
+            let latency = self.good.take_window();
             let tries = [self.newcomers.take(), self.health.take()];
-            let swift =
-                tries.iter().all(|it| it.failed == 0 && Times::of(&it.latency).p99 <= ANSWER_MS);
+            let swift = |it: &Tries| it.failed == 0 && Times::of(&it.latency).p99 <= ANSWER_MS;
             let calm_again = ratio(calm.p99, Times::of(&latency).p99) <= BACK_RATIO;
             let gone = self.ground.descriptors()? <= descriptors + PASSING_DESCRIPTORS;
-            after.add(latency)?;
             let passed = clock::now() - began;
-            if swift && calm_again && gone {
+            if tries.iter().all(swift) && calm_again && gone {
                 back.get_or_insert(passed as f64 / SECOND as f64);
             }
             let looked = passed >= nanoseconds(course.rest);
             // A promise is no matter of time: nobody waits where only those are judged.
             let patient = course.judge == Judge::Everything && passed < BACK_MAX_NS;
             if looked && (back.is_some() || !patient) {
-                return Ok((after, back));
+                return Ok(back);
             }
         }
     }

@@ -50,10 +50,13 @@ pub(super) enum Judge {
 }
 
 impl Times {
-    /// Of nothing, all are without end: nothing came.
+    /// Of what never came.
+    pub(super) const NEVER: Self =
+        Self { p50: f64::INFINITY, p99: f64::INFINITY, max: f64::INFINITY };
+
     pub(super) fn of(histogram: &Histogram<u64>) -> Self {
         if histogram.is_empty() {
-            return Self { p50: f64::INFINITY, p99: f64::INFINITY, max: f64::INFINITY };
+            return Self::NEVER;
         }
         let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e6;
         Self { p50: at(0.5), p99: at(0.99), max: histogram.max() as f64 / 1e6 }
