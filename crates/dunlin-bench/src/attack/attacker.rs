@@ -133,17 +133,17 @@ impl Attacker {
         }
     }
 
-    /// Reads once, and hands on the code of each error that the server answered commands with;
-    /// true if there may be more.
+    /// Reads once, and hands on the code of each error that the server answered commands with; how
+    /// many bytes came.
     pub(super) fn receive(
         &mut self,
         buffer: &mut [u8],
         on_refusal: impl FnMut(u32),
-    ) -> Result<bool, How> {
+    ) -> Result<usize, How> {
         let received = match recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
             Ok((0, _)) => return Err(self.status.map_or(How::EndOfStream, How::Status)),
             Ok((received, _)) => received,
-            Err(Errno::AGAIN | Errno::INTR) => return Ok(false),
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(0),
             Err(errno) => return Err(errno.into()),
         };
         let bytes = &buffer[..received];
@@ -152,7 +152,7 @@ impl Attacker {
             Stage::Upgrading => self.read_head(bytes)?,
             _ => self.status = last_status(bytes).or(self.status),
         }
-        Ok(received == buffer.len())
+        Ok(received)
     }
 
     /// What it is, as nobody ended it.

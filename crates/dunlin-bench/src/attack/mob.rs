@@ -257,10 +257,11 @@ impl Mob {
     /// How the server ended this one, found behind what it has not read yet.
     fn last_words(&mut self, place: usize) -> Option<How> {
         let attacker = self.attackers[place].as_mut()?;
-        for _ in 0..LAST_READS {
+        let mut read = 0;
+        while read < LAST_BYTES {
             match attacker.receive(&mut self.buffer, |_| {}) {
-                Ok(true) => {}
-                Ok(false) => return None,
+                Ok(0) => break,
+                Ok(more) => read += more,
                 Err(how) => return Some(how),
             }
         }
@@ -330,5 +331,5 @@ const ROUNDS_PER_TURN: usize = 4;
 const PORTS_PER_SOURCE: u64 = 8_000;
 /// The kernel doubles it, and has its own least.
 const RECEIVE_BUFFER_MIN: usize = 2048;
-/// Buffers that are read in search of a close frame.
-const LAST_READS: usize = 64;
+/// What a server's and a client's kernel may hold of one connection, and more.
+const LAST_BYTES: usize = 16 << 20;
