@@ -43,6 +43,8 @@ pub struct Metrics {
     pub fan_out_seconds: Histogram,
     /// Upgrades answered with another status than 101, by reason.
     pub upgrades_refused: Family<RefusalLabel, Counter>,
+    /// Silent sockets without a 101 that were closed for others, by what was full.
+    pub handshakes_evicted: Family<RefusalLabel, Counter>,
     /// Calls of the HTTP API, by method and how they ended.
     pub api_calls: Family<ApiLabel, Counter>,
     /// Failed accepts, which are retried after a pause.
@@ -56,7 +58,7 @@ pub struct Metrics {
     pub nodes_of_other_layout: Gauge,
 }
 
-/// The label of a refused upgrade.
+/// The label of what was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, prometheus_client::encoding::EncodeLabelSet)]
 pub struct RefusalLabel {
     /// One of a closed set of words.
@@ -126,6 +128,7 @@ impl Metrics {
             backlog_bytes: Gauge::default(),
             fan_out_seconds: Histogram::new(FAN_OUT_SECONDS),
             upgrades_refused: Family::default(),
+            handshakes_evicted: Family::default(),
             api_calls: Family::default(),
             accept_errors: Counter::default(),
             panics: Counter::default(),
@@ -149,6 +152,11 @@ impl Metrics {
         );
         registry.register("fan_out_seconds", "Time from turn to last write", m.fan_out_seconds);
         registry.register("upgrades_refused", "Upgrades not answered with 101", m.upgrades_refused);
+        registry.register(
+            "handshakes_evicted",
+            "Silent sockets without a 101 that were closed for others",
+            m.handshakes_evicted,
+        );
         registry.register("api_calls", "Calls of the HTTP API, by code of error", m.api_calls);
         registry.register(
             "accept_errors",

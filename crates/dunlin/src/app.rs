@@ -20,7 +20,7 @@ use dunlin_core::{
     inbox::Inbox,
     interest::{HEALERS, Interest},
     limits::{Limits, SUBSCRIBE_WAIT},
-    metrics::{Ledger, Metrics},
+    metrics::{Ledger, Metrics, RefusalLabel},
     node::Node,
 };
 use parking_lot::RwLock;
@@ -37,11 +37,12 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     api::{self, Api},
     broker::ChosenBroker,
-    config::{ClientConfig, Config, TokenConfig},
+    config::{ClientConfig, Config, LimitsConfig, TokenConfig},
     control::{self, Control},
     front::{
         self, Front,
         accept::{Accepting, Acceptor},
+        door::{Bounds, Door, Evicted},
         listen::Listeners,
         tls::{self, Certificate, Tls},
     },
@@ -225,10 +226,24 @@ fn acceptor(
         errors: front.metrics.accept_errors.clone(),
         router,
         tls: tls.map(|tls| TlsAcceptor::from(Arc::clone(&tls.server))),
-        handshakes_max: config.limits.handshakes,
+        door: door(&config.limits, &front.metrics),
         handshake_age: config.limits.handshake_age,
         header_bytes: config.limits.header_bytes,
     }
+}
+
+/// The door of one listener: each has places of its own.
+fn door(limits: &LimitsConfig, metrics: &Metrics) -> Arc<Door> {
+    let evicted = |reason| {
+        let label = RefusalLabel { reason };
+        metrics.handshakes_evicted.get_or_create(&label).clone()
+    };
+    let per_address = match limits.address_handshakes {
+        0 => limits.handshakes,
+        bound => bound,
+    };
+    let bounds = Bounds { places: limits.handshakes, per_address };
+    Door::new(bounds, Evicted { full: evicted("full"), address: evicted("address_full") })
 }
 
 fn limits(config: &Config, connections: usize) -> Limits {

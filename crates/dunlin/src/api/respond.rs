@@ -21,7 +21,7 @@ use super::{
     reply::{Named, Reply, Wrapped, WrittenError},
     request::{Call, Request as Asked, Undecodable},
 };
-use crate::{config::ErrorMode, front::accept::Known};
+use crate::{config::ErrorMode, front::serve::Known};
 
 /// Calls of one batch that are under way at once.
 const IN_FLIGHT_MAX: usize = 1024;

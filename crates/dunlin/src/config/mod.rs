@@ -215,6 +215,9 @@ pub struct LimitsConfig {
     /// Most connections without their 101.
     #[serde(with = "units::count")]
     pub handshakes: usize,
+    /// Most of them that are silent and of one address; 0 = as many as there may be at all.
+    #[serde(with = "units::count")]
+    pub address_handshakes: usize,
     /// Longest time from accept to 101.
     #[serde(with = "units::duration")]
     pub handshake_age: Duration,

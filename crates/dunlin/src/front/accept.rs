@@ -1,39 +1,24 @@
-//! Accepting: sockets become HTTP connections, as many at once as `limits.handshakes` allows.
+//! Accepting: sockets become HTTP connections, as many at once as there are places at the door.
 
-use std::{
-    io,
-    net::SocketAddr,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::Router;
-use dunlin_core::limits::SUBSCRIBE_WAIT;
-use hyper::{
-    Request,
-    body::Incoming,
-    server::conn::http1,
-    service::{Service, service_fn},
-};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioTimer;
 use prometheus_client::metrics::counter::Counter;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::watch,
     task::JoinHandle,
     time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_rustls::TlsAcceptor;
 
+use super::{
+    door::{Door, Visitor, Watched},
+    serve::serve_http,
+};
 use crate::stream;
 
 /// What the accept loop needs.
@@ -43,8 +28,8 @@ pub(crate) struct Acceptor {
     /// Present when the node speaks TLS itself.
     pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) errors: Counter,
-    /// Most sockets without their 101.
-    pub(crate) handshakes_max: usize,
+    /// Sockets without their 101.
+    pub(crate) door: Arc<Door>,
     /// Longest TLS handshake, and longest wait for a request's head.
     pub(crate) handshake_age: Duration,
     /// Longest request head in bytes.
@@ -61,28 +46,9 @@ const HEADERS_MAX: usize = 100;
 /// How long a node that leaves waits for those who are on their way to their 101.
 const HANDSHAKES_WAIT: Duration = Duration::from_secs(1);
 
-/// How long the answer to a request that came in time may take.
-const LAST_ANSWER: Duration = SUBSCRIBE_WAIT;
-
 /// Pauses after failed accepts: the first, and what doubling leads to.
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
-
-/// Whether one of the requests of an HTTP connection has shown who sends them. Such a connection is
-/// no stranger's: it may go on for as long as it is used.
-#[derive(Clone, Default)]
-pub(crate) struct Known(Arc<AtomicBool>);
-
-impl Known {
-    /// A request brought a secret of the operator's.
-    pub(crate) fn note(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    fn is_noted(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// A running accept loop, which takes some connections up to their 101.
 pub(crate) struct Accepting {
@@ -121,29 +87,27 @@ impl Acceptor {
     }
 
     async fn run(self, mut stopped: watch::Receiver<bool>) {
-        let handshakes = Arc::new(Semaphore::new(self.handshakes_max));
         tokio::select! {
-            () = self.accept(&handshakes) => {}
+            () = self.accept() => {}
             // Nobody holds the other end any more: nobody tells it to stop either.
             _ = stopped.wait_for(|stopped| *stopped) => {}
         }
         // What comes now waits in the socket, if it was handed over, or is refused.
-        let places = u32::try_from(self.handshakes_max).unwrap_or(u32::MAX);
+        let door = Arc::clone(&self.door);
         drop(self);
-        let _ = timeout(HANDSHAKES_WAIT, handshakes.acquire_many(places)).await;
+        let _ = timeout(HANDSHAKES_WAIT, door.emptied()).await;
     }
 
     /// Accepts for ever. What it accepted goes on. Cancel-safe.
-    async fn accept(&self, handshakes: &Arc<Semaphore>) {
+    async fn accept(&self) {
         let http = self.http();
         let mut pause = PAUSE;
         loop {
-            let permit = Arc::clone(handshakes).acquire_owned().await;
-            let permit = permit.expect("the semaphore is never closed");
+            self.door.room().await;
             match self.listener.accept().await {
-                Ok((tcp, _peer)) => {
+                Ok((tcp, peer)) => {
                     pause = PAUSE;
-                    self.serve(tcp, &http, permit);
+                    self.serve(tcp, &http, self.door.enter(peer.ip()));
                 }
                 Err(error) if is_clients_fault(&error) => {}
                 Err(error) => {
@@ -168,62 +132,30 @@ impl Acceptor {
         http
     }
 
-    fn serve(&self, tcp: TcpStream, http: &http1::Builder, permit: OwnedSemaphorePermit) {
+    fn serve(&self, tcp: TcpStream, http: &http1::Builder, mut visitor: Visitor) {
         if stream::prepare(&tcp).is_err() {
             return;
         }
-        let (http, router) = (http.clone(), self.router.clone());
+        let (http, router, tls) = (http.clone(), self.router.clone(), self.tls.clone());
         let deadline = Instant::now() + self.handshake_age;
-        let Some(tls) = self.tls.clone() else {
-            tokio::spawn(serve_http(tcp, http, router, deadline, permit));
-            return;
-        };
         tokio::spawn(async move {
-            // Who fails the handshake or dawdles gets nothing more from us.
-            if let Ok(Ok(stream)) = timeout_at(deadline, tls.accept(tcp)).await {
-                serve_http(stream, http, router, deadline, permit).await;
+            let pass = visitor.pass().clone();
+            let stream = Watched::new(tcp, pass.clone());
+            let visit = async {
+                let Some(tls) = tls else {
+                    return serve_http(stream, http, router, deadline, &pass).await;
+                };
+                // Who fails the handshake or dawdles gets nothing more from us.
+                if let Ok(Ok(stream)) = timeout_at(deadline, tls.accept(stream)).await {
+                    serve_http(stream, http, router, deadline, &pass).await;
+                }
+            };
+            tokio::select! {
+                () = visit => {}
+                // Others need the place.
+                () = visitor.sent_away() => {}
             }
         });
-    }
-}
-
-/// Answers requests until one is an upgrade. Strangers have until `deadline`: others wait for the
-/// place.
-async fn serve_http<S>(
-    stream: S,
-    http: http1::Builder,
-    router: Router,
-    deadline: Instant,
-    permit: OwnedSemaphorePermit,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let known = Known::default();
-    let has_asked = AtomicBool::new(false);
-    let service = TowerToHyperService::new(router);
-    let service = service_fn(|mut request: Request<Incoming>| {
-        has_asked.store(true, Ordering::Relaxed);
-        request.extensions_mut().insert(known.clone());
-        service.call(request)
-    });
-    let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
-    let mut connection = pin!(connection);
-    let served = match timeout_at(deadline, connection.as_mut()).await {
-        Ok(served) => served,
-        Err(_elapsed) if known.is_noted() => {
-            drop(permit);
-            connection.await
-        }
-        // Not even the first request came in time: there is nothing to answer.
-        Err(_elapsed) if !has_asked.load(Ordering::Relaxed) => Ok(()),
-        Err(_elapsed) => {
-            connection.as_mut().graceful_shutdown();
-            timeout(LAST_ANSWER, connection).await.unwrap_or(Ok(()))
-        }
-    };
-    // Bad requests were answered by hyper; broken sockets are everyday.
-    if let Err(error) = served {
-        tracing::trace!(%error, "an http connection broke off");
     }
 }
 

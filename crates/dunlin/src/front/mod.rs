@@ -3,8 +3,10 @@
 
 pub(crate) mod accept;
 pub(crate) mod demo;
+pub(crate) mod door;
 mod health;
 pub(crate) mod listen;
+pub(crate) mod serve;
 pub(crate) mod tls;
 mod upgrade;
 

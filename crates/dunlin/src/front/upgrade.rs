@@ -19,10 +19,9 @@ use dunlin_core::{
 use dunlin_ws::{Accept, Compression, Refusal};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use super::{Front, refuse};
+use super::{Front, door::Watched, refuse};
 use crate::{
     shard::{Newcomer, NoSeat, Seat},
     stream::DetachedStream,
@@ -201,15 +200,15 @@ async fn hand_over(upgraded: OnUpgrade, seat: Seat) {
 
 /// The socket under an upgraded stream, and what hyper had read beyond the request.
 fn detach(upgraded: Upgraded) -> Option<(DetachedStream, BytesMut)> {
-    match upgraded.downcast::<TokioIo<TcpStream>>() {
+    match upgraded.downcast::<TokioIo<Watched>>() {
         Ok(parts) => {
-            let tcp = parts.io.into_inner().into_std().ok()?;
+            let tcp = parts.io.into_inner().into_inner().into_std().ok()?;
             Some((DetachedStream::Tcp(tcp), parts.read_buf.into()))
         }
         Err(upgraded) => {
-            let parts = upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>().ok()?;
+            let parts = upgraded.downcast::<TokioIo<TlsStream<Watched>>>().ok()?;
             let (tcp, session) = parts.io.into_inner().into_inner();
-            let stream = DetachedStream::Tls(tcp.into_std().ok()?, Box::new(session));
+            let stream = DetachedStream::Tls(tcp.into_inner().into_std().ok()?, Box::new(session));
             Some((stream, parts.read_buf.into()))
         }
     }

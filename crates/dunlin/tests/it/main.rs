@@ -19,6 +19,7 @@ mod config;
 mod control;
 mod demo;
 mod docs;
+mod door;
 mod faults;
 mod handover;
 mod harness;

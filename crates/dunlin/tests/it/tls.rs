@@ -222,6 +222,26 @@ fn who_cannot_or_will_not_speak_tls_is_cut_off() {
     node.wait_until_empty();
 }
 
+/// Handshakes that are begun or not even that hold nobody up: the longest silent one goes.
+#[test]
+fn silent_sockets_leave_places_to_others() {
+    let node = TlsNode::start(&["limits.handshake_age=5m", "limits.handshakes=16"]);
+    let silent: Vec<_> = (0..200)
+        .map(|number| {
+            let mut socket = connect(node.node.address).unwrap();
+            let begin: &[u8] = if number % 2 == 0 { b"" } else { &[22, 3, 1, 2, 0, 1] };
+            socket.write_all(begin).unwrap();
+            socket
+        })
+        .collect();
+    let mut good = node.join("good");
+    good.send_text("hello");
+    assert_eq!(good.receive_text(), "hello");
+    assert!(node.metric("dunlin_handshakes_evicted_total{reason=\"full\"}") >= 150.0);
+    drop((silent, good));
+    node.wait_until_empty();
+}
+
 /// An answer that trickles in over TLS is bounded by the one deadline of the handshake too.
 #[test]
 fn tls_and_http_share_one_deadline() {

@@ -24,8 +24,8 @@ pub(crate) use self::{
     client::{Client, Message, Opcode, frame},
     flock::Flock,
     http::{
-        Response, UPGRADE_HEADERS, connect, connect_with_little_room, exchange, get, read_response,
-        upgrade_request,
+        Response, UPGRADE_HEADERS, connect, connect_from, connect_with_little_room, exchange, get,
+        read_response, upgrade_request,
     },
     load::{Listener, check, publish},
     node::{Node, NodeCommand},
