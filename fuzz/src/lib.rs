@@ -6,6 +6,7 @@ mod api;
 mod auth;
 mod centrifuge;
 mod config;
+mod proxy;
 mod redis;
 mod session;
 mod ws;
@@ -14,6 +15,7 @@ pub use api::{api_body, control_message};
 pub use auth::token;
 pub use centrifuge::{centrifuge_json, centrifuge_protobuf};
 pub use config::config;
+pub use proxy::proxy_header;
 pub use redis::{envelope, resp_decode};
 pub use session::session;
 pub use ws::{ws_decode, ws_differential, ws_handshake};
@@ -34,6 +36,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "config", run: config },
     Target { name: "control_message", run: control_message },
     Target { name: "envelope", run: envelope },
+    Target { name: "proxy_header", run: proxy_header },
     Target { name: "resp_decode", run: resp_decode },
     Target { name: "session", run: session },
     Target { name: "token", run: token },

@@ -43,6 +43,8 @@ pub struct Metrics {
     pub fan_out_seconds: Histogram,
     /// Upgrades answered with another status than 101, by reason.
     pub upgrades_refused: Family<RefusalLabel, Counter>,
+    /// Connections that began with something else than they should, by what it was.
+    pub connections_refused: Family<RefusalLabel, Counter>,
     /// Silent sockets without a 101 that were closed for others, by what was full.
     pub handshakes_evicted: Family<RefusalLabel, Counter>,
     /// Calls of the HTTP API, by method and how they ended.
@@ -128,6 +130,7 @@ impl Metrics {
             backlog_bytes: Gauge::default(),
             fan_out_seconds: Histogram::new(FAN_OUT_SECONDS),
             upgrades_refused: Family::default(),
+            connections_refused: Family::default(),
             handshakes_evicted: Family::default(),
             api_calls: Family::default(),
             accept_errors: Counter::default(),
@@ -152,6 +155,11 @@ impl Metrics {
         );
         registry.register("fan_out_seconds", "Time from turn to last write", m.fan_out_seconds);
         registry.register("upgrades_refused", "Upgrades not answered with 101", m.upgrades_refused);
+        registry.register(
+            "connections_refused",
+            "Connections that began with something else than they should",
+            m.connections_refused,
+        );
         registry.register(
             "handshakes_evicted",
             "Silent sockets without a 101 that were closed for others",

@@ -44,6 +44,7 @@ use crate::{
         accept::{Accepting, Acceptor},
         door::{Bounds, Door, Evicted},
         listen::Listeners,
+        peer::Proxies,
         tls::{self, Certificate, Tls},
     },
     jwks::LiveKeyring,
@@ -196,7 +197,7 @@ fn accept(
         None => public = public.merge(internal),
         Some(address) => {
             let listener = listeners.take(address)?;
-            let acceptor = acceptor(config, front, listener, internal, None);
+            let acceptor = acceptor(config, front, listener, internal, None, Proxies::none());
             let address = acceptor.address()?;
             tracing::info!("api, metrics and health on the internal http://{address} alone");
             // It goes on to the end of the node.
@@ -207,7 +208,8 @@ fn accept(
     if listeners.has_more() {
         tracing::warn!("more sockets were handed over than are listened on: the rest is unused");
     }
-    let acceptor = acceptor(config, front, listener, public, tls);
+    let proxies = Proxies::new(&config.proxy);
+    let acceptor = acceptor(config, front, listener, public, tls, proxies);
     let address = acceptor.address()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     tracing::info!(shards = front.shards.len(), "listening on {scheme}://{address}");
@@ -220,12 +222,15 @@ fn acceptor(
     listener: TcpListener,
     router: Router,
     tls: Option<&Tls>,
+    proxies: Proxies,
 ) -> Acceptor {
     Acceptor {
         listener,
         errors: front.metrics.accept_errors.clone(),
         router,
         tls: tls.map(|tls| TlsAcceptor::from(Arc::clone(&tls.server))),
+        proxies: Arc::new(proxies),
+        refused: front.metrics.connections_refused.clone(),
         door: door(&config.limits, &front.metrics),
         handshake_age: config.limits.handshake_age,
         header_bytes: config.limits.header_bytes,

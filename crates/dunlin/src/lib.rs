@@ -7,12 +7,13 @@ pub mod jwks;
 
 pub mod api;
 
+pub mod front;
+
 mod app;
 mod broker;
 mod cli;
 mod clock;
 mod control;
-mod front;
 mod shard;
 
 mod connection;

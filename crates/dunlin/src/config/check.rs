@@ -61,6 +61,11 @@ fn names(config: &Config, require: &mut impl FnMut(bool, &str, &str)) {
         "expected a file: tls.cert_file is set, and they go together",
     );
     require(
+        !config.proxy.protocol || !config.proxy.trusted.is_empty(),
+        "proxy.protocol",
+        "expected false, or proxy.trusted set: headers are taken from nobody else",
+    );
+    require(
         logging::levels(&config.log.level).is_some(),
         "log.level",
         "expected off, error, warn, info, debug or trace, or levels per module as in \

@@ -5,6 +5,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::environment::FILE_VARIABLE;
@@ -60,6 +61,8 @@ pub struct Config {
     pub http_api: HttpApiConfig,
     /// The second listener.
     pub internal: InternalConfig,
+    /// Proxies in front.
+    pub proxy: ProxyConfig,
     /// Every bound.
     pub limits: LimitsConfig,
     /// WebSocket options.
@@ -185,6 +188,31 @@ pub struct InternalConfig {
     /// Address of the listener that alone has API, metrics and health; absent = there is none.
     #[serde(with = "units::optional_address")]
     pub listen: Option<SocketAddr>,
+}
+
+/// `[proxy]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyConfig {
+    /// Where proxies are that are believed about where clients are.
+    #[serde(with = "units::networks")]
+    pub trusted: Vec<IpNet>,
+    /// The header in which they say so.
+    pub header: ProxyHeader,
+    /// Whether their connections to `listen` begin with a header of the PROXY protocol.
+    pub protocol: bool,
+}
+
+/// The header in which proxies say whom they serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyHeader {
+    /// `X-Forwarded-For`
+    XForwardedFor,
+    /// `Forwarded`, RFC 7239.
+    Forwarded,
+    /// None.
+    Off,
 }
 
 /// `[limits]`

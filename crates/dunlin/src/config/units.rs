@@ -174,6 +174,31 @@ pub(super) mod optional_address {
     pub(crate) use super::optional::serialize;
 }
 
+/// Networks: a list of addresses and of networks in CIDR notation.
+pub(super) mod networks {
+    use std::net::IpAddr;
+
+    use ipnet::IpNet;
+
+    use super::*;
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D::Error> {
+        let texts = Vec::<String>::deserialize(from)?;
+        let network = |text: &String| {
+            let address = || text.parse::<IpAddr>().map(IpNet::from);
+            text.parse::<IpNet>().or_else(|_| address()).map_err(|_| {
+                let expected = "an IP address or a network such as 10.0.0.0/8 or 2001:db8::/32";
+                de::Error::invalid_value(de::Unexpected::Str(text), &expected)
+            })
+        };
+        texts.iter().map(network).collect()
+    }
+
+    pub(crate) fn serialize<S: Serializer>(value: &[IpNet], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(value.iter().map(ToString::to_string))
+    }
+}
+
 /// Text that may be empty, which means: not set.
 pub(super) mod optional {
     use serde::de::{DeserializeOwned, IntoDeserializer};

@@ -1,12 +1,21 @@
 //! Accepting: sockets become HTTP connections, as many at once as there are places at the door.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::Context;
 use axum::Router;
+use dunlin_core::metrics::RefusalLabel;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioTimer;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::{counter::Counter, family::Family};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -16,8 +25,10 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    door::{Door, Visitor, Watched},
-    serve::serve_http,
+    door::{Door, Pass, Watched},
+    peer::Proxies,
+    preface,
+    serve::{Serving, serve_http},
 };
 use crate::stream;
 
@@ -28,6 +39,10 @@ pub(crate) struct Acceptor {
     /// Present when the node speaks TLS itself.
     pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) errors: Counter,
+    /// Who is believed about where clients are.
+    pub(crate) proxies: Arc<Proxies>,
+    /// Beginnings of connections that nothing can be made of, by what they are.
+    pub(crate) refused: Family<RefusalLabel, Counter>,
     /// Sockets without their 101.
     pub(crate) door: Arc<Door>,
     /// Longest TLS handshake, and longest wait for a request's head.
@@ -107,7 +122,7 @@ impl Acceptor {
             match self.listener.accept().await {
                 Ok((tcp, peer)) => {
                     pause = PAUSE;
-                    self.serve(tcp, &http, self.door.enter(peer.ip()));
+                    self.serve(tcp, peer.ip().to_canonical(), &http);
                 }
                 Err(error) if is_clients_fault(&error) => {}
                 Err(error) => {
@@ -132,32 +147,69 @@ impl Acceptor {
         http
     }
 
-    fn serve(&self, tcp: TcpStream, http: &http1::Builder, mut visitor: Visitor) {
+    fn serve(&self, tcp: TcpStream, near: IpAddr, http: &http1::Builder) {
+        // The sockets of a proxy are anybody's.
+        let mut visitor = self.door.enter((!self.proxies.trust(near)).then_some(near));
         if stream::prepare(&tcp).is_err() {
             return;
         }
-        let (http, router, tls) = (http.clone(), self.router.clone(), self.tls.clone());
-        let deadline = Instant::now() + self.handshake_age;
+        let tls = self.tls.clone();
+        let serving = Serving {
+            http: http.clone(),
+            router: self.router.clone(),
+            proxies: Arc::clone(&self.proxies),
+            refused: self.refused.clone(),
+            deadline: Instant::now() + self.handshake_age,
+        };
         tokio::spawn(async move {
             let pass = visitor.pass().clone();
             let stream = Watched::new(tcp, pass.clone());
-            let visit = async {
-                let Some(tls) = tls else {
-                    return serve_http(stream, http, router, deadline, &pass).await;
-                };
-                // Who fails the handshake or dawdles gets nothing more from us.
-                if let Ok(Ok(stream)) = timeout_at(deadline, tls.accept(stream)).await {
-                    serve_http(stream, http, router, deadline, &pass).await;
-                }
-            };
             tokio::select! {
-                () = visit => {}
+                () = welcome(stream, near, tls, serving, &pass) => {}
                 // Others need the place.
                 () = visitor.sent_away() => {}
             }
         });
     }
 }
+
+/// Serves a connection from its first byte on. Who fails or dawdles before there is a request gets
+/// nothing more from us.
+async fn welcome(
+    mut stream: Watched,
+    near: IpAddr,
+    tls: Option<TlsAcceptor>,
+    serving: Serving,
+    pass: &Pass,
+) {
+    let deadline = serving.deadline;
+    let beginning = preface::read(&mut stream, near, &serving.proxies, tls.is_some());
+    let client = match timeout_at(deadline, beginning).await {
+        Ok(Ok(Ok(client))) => client,
+        Ok(Ok(Err(unfit))) => {
+            let reason = unfit.code();
+            serving.refused.get_or_create(&RefusalLabel { reason }).inc();
+            if unfit.concerns_a_proxy() && !WARNED.swap(true, Ordering::Relaxed) {
+                tracing::warn!(%near, reason, "refused a connection: {}", unfit.message());
+            } else {
+                tracing::debug!(%near, reason, "refused a connection: {}", unfit.message());
+            }
+            return unfit.tell(&mut stream).await;
+        }
+        Ok(Err(_)) | Err(_) => return,
+    };
+    if client != near && !serving.proxies.trust(client) {
+        pass.comes_from(client);
+    }
+    let Some(tls) = tls else { return serve_http(stream, serving, client, pass).await };
+    if let Ok(Ok(stream)) = timeout_at(deadline, tls.accept(stream)).await {
+        serve_http(stream, serving, client, pass).await;
+    }
+}
+
+/// Whether an operator has heard of a proxy that speaks another way than is expected: once is
+/// enough, as strangers can do it, too.
+static WARNED: AtomicBool = AtomicBool::new(false);
 
 /// Whether the connection was gone before we accepted it: nothing is wrong with us.
 fn is_clients_fault(error: &io::Error) -> bool {

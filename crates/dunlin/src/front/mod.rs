@@ -6,6 +6,8 @@ pub(crate) mod demo;
 pub(crate) mod door;
 mod health;
 pub(crate) mod listen;
+pub mod peer;
+mod preface;
 pub(crate) mod serve;
 pub(crate) mod tls;
 mod upgrade;
@@ -87,6 +89,9 @@ pub(crate) fn internal(front: Arc<Front>, api: Arc<Api>) -> Router {
 
 /// An error as every route answers it: a status and a JSON object that says what and why.
 fn refuse(status: StatusCode, code: &str, message: &str) -> Response {
-    let body = serde_json::json!({ "error": { "code": code, "message": message } });
-    (status, axum::Json(body)).into_response()
+    (status, axum::Json(error_body(code, message))).into_response()
+}
+
+fn error_body(code: &str, message: &str) -> serde_json::Value {
+    serde_json::json!({ "error": { "code": code, "message": message } })
 }

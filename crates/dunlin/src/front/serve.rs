@@ -1,6 +1,8 @@
 //! Serving HTTP to one socket, up to the request that is an upgrade.
 
 use std::{
+    convert::Infallible,
+    net::IpAddr,
     pin::pin,
     sync::{
         Arc,
@@ -10,7 +12,7 @@ use std::{
 };
 
 use axum::Router;
-use dunlin_core::limits::SUBSCRIBE_WAIT;
+use dunlin_core::{limits::SUBSCRIBE_WAIT, metrics::RefusalLabel};
 use hyper::{
     Request,
     body::Incoming,
@@ -18,12 +20,16 @@ use hyper::{
     service::{Service, service_fn},
 };
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use prometheus_client::metrics::{counter::Counter, family::Family};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, timeout, timeout_at},
 };
 
-use super::door::{self, Pass};
+use super::{
+    door::{self, Pass},
+    peer::Proxies,
+};
 
 /// How long the answer to a request that came in time may take.
 const LAST_ANSWER: Duration = SUBSCRIBE_WAIT;
@@ -52,25 +58,37 @@ impl Known {
     }
 }
 
-/// Answers requests until one is an upgrade. Strangers have until `deadline`: others wait for the
-/// place.
-pub(super) async fn serve_http<S>(
-    stream: S,
-    http: http1::Builder,
-    router: Router,
-    deadline: Instant,
-    pass: &Pass,
-) where
+/// How a connection is served.
+pub(super) struct Serving {
+    pub(super) http: http1::Builder,
+    pub(super) router: Router,
+    pub(super) proxies: Arc<Proxies>,
+    pub(super) refused: Family<RefusalLabel, Counter>,
+    /// Until when strangers may stay: others wait for the place.
+    pub(super) deadline: Instant,
+}
+
+/// Answers requests that come from `near` until one is an upgrade.
+pub(super) async fn serve_http<S>(stream: S, serving: Serving, near: IpAddr, pass: &Pass)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let Serving { http, router, proxies, refused, deadline } = serving;
     let known = Known::nobody_yet(pass.clone());
     let has_asked = AtomicBool::new(false);
     let service = TowerToHyperService::new(router);
     let service = service_fn(|mut request: Request<Incoming>| {
         has_asked.store(true, Ordering::Relaxed);
+        let client = proxies.client(near, request.headers());
         request.extensions_mut().insert(known.clone());
         let answer = service.call(door::request(request, pass));
-        async { Ok::<_, std::convert::Infallible>(door::answer(answer.await?, pass)) }
+        async move {
+            let answer = answer.await?;
+            if answer.status().is_client_error() || answer.status().is_server_error() {
+                tracing::debug!(%client, status = answer.status().as_u16(), "refused a request");
+            }
+            Ok::<_, Infallible>(door::answer(answer, pass))
+        }
     });
     let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut connection = pin!(connection);
@@ -84,8 +102,14 @@ pub(super) async fn serve_http<S>(
             timeout(LAST_ANSWER, connection).await.unwrap_or(Ok(()))
         }
     };
-    // Bad requests were answered by hyper; broken sockets are everyday.
-    if let Err(error) = served {
-        tracing::trace!(%error, "an http connection broke off");
+    match served {
+        // Hyper has answered it, with 400, 414 or 431.
+        Err(error) if error.is_parse() => {
+            refused.get_or_create(&RefusalLabel { reason: "bad_http" }).inc();
+            tracing::debug!(%near, %error, "refused what is no good HTTP");
+        }
+        // Broken sockets are everyday.
+        Err(error) => tracing::trace!(%error, "an http connection broke off"),
+        Ok(()) => {}
     }
 }

@@ -202,13 +202,13 @@ async fn hand_over(upgraded: OnUpgrade, seat: Seat) {
 fn detach(upgraded: Upgraded) -> Option<(DetachedStream, BytesMut)> {
     match upgraded.downcast::<TokioIo<Watched>>() {
         Ok(parts) => {
-            let tcp = parts.io.into_inner().into_inner().into_std().ok()?;
+            let tcp = parts.io.into_inner().into_inner()?.into_std().ok()?;
             Some((DetachedStream::Tcp(tcp), parts.read_buf.into()))
         }
         Err(upgraded) => {
             let parts = upgraded.downcast::<TokioIo<TlsStream<Watched>>>().ok()?;
             let (tcp, session) = parts.io.into_inner().into_inner();
-            let stream = DetachedStream::Tls(tcp.into_inner().into_std().ok()?, Box::new(session));
+            let stream = DetachedStream::Tls(tcp.into_inner()?.into_std().ok()?, Box::new(session));
             Some((stream, parts.read_buf.into()))
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use crate::harness::{Flock, KEY_SETTING, NodeCommand, get, wait_until};
+use crate::harness::{Flock, KEY_SETTING, NodeCommand, exchange, get, wait_until};
 
 const PAGES: [&str; 6] = [
     "README.md",
@@ -35,6 +35,7 @@ fn operations_name_every_metric_and_no_other() {
     // are cut.
     assert_eq!(node.status_of("/ws"), 400);
     assert_eq!(node.post("/api/info", "", "{}").status, 401);
+    assert_eq!(exchange(node.address, "PROXY UNKNOWN\r\n").status, 400);
     for (kind, links) in [("normal", 2), ("pubsub", 1)] {
         let kill = redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg(kind).to_owned();
         assert_eq!(kill.query::<usize>(&mut redis.connect()).unwrap(), links);

@@ -28,6 +28,7 @@ mod layouts;
 mod namespaces;
 mod openapi;
 mod plain;
+mod proxies;
 mod revoked;
 mod scaling;
 mod shutdown;

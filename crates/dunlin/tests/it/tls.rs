@@ -242,6 +242,25 @@ fn silent_sockets_leave_places_to_others() {
     node.wait_until_empty();
 }
 
+#[test]
+fn the_proxy_protocol_comes_before_tls() {
+    let node = TlsNode::start(&["proxy.trusted=127.0.0.1", "proxy.protocol=true"]);
+    let mut tcp = connect(node.node.address).unwrap();
+    tcp.write_all(b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n").unwrap();
+    let request = upgrade_request("/ws/good");
+    let (mut good, _) = Client::upgrade(node.handshake(tcp), &request).unwrap();
+    good.send_text("hello");
+    assert_eq!(good.receive_text(), "hello");
+}
+
+#[test]
+fn plain_http_is_told_that_tls_is_spoken_here() {
+    let node = TlsNode::start(&[]);
+    let answer = crate::harness::get(node.node.address, "/health");
+    assert_eq!(answer.status, 400);
+    assert!(answer.body.contains("\"no_tls\""), "{}", answer.body);
+}
+
 /// An answer that trickles in over TLS is bounded by the one deadline of the handshake too.
 #[test]
 fn tls_and_http_share_one_deadline() {

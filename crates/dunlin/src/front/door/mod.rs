@@ -57,9 +57,11 @@ impl Door {
         self.wait_until(Table::is_empty).await;
     }
 
-    /// Takes in a socket from `address`, in place of another one if all places are taken.
-    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Visitor {
-        let (id, sent_away) = self.table.lock().enter(Source::all(address));
+    /// Takes in a socket, in place of another one if all places are taken. It counts for its
+    /// address, if that is known to be a client's.
+    pub(crate) fn enter(self: &Arc<Self>, address: Option<IpAddr>) -> Visitor {
+        let sources = address.map(Source::all).unwrap_or_default();
+        let (id, sent_away) = self.table.lock().enter(sources);
         Visitor { pass: Pass { door: Arc::clone(self), id }, sent_away }
     }
 
@@ -101,6 +103,11 @@ impl Pass {
         if self.door.table.lock().leave(self.id) {
             self.door.changed.notify_waiters();
         }
+    }
+
+    /// It counts for this address from now on.
+    pub(crate) fn comes_from(&self, address: IpAddr) {
+        self.door.table.lock().comes_from(self.id, Source::all(address));
     }
 
     /// Nothing more is there of what it sent.

@@ -106,6 +106,20 @@ impl Table {
         (id, sent_away)
     }
 
+    /// It turns out to count for others than it entered for.
+    pub(super) fn comes_from(&mut self, id: VisitorId, sources: Sources) {
+        let Some(manner) = self.visitors.get(&id).map(|entry| entry.manner) else { return };
+        if matches!(manner, Manner::Silent { .. }) {
+            self.unqueue(id);
+        }
+        if let Some(entry) = self.visitors.get_mut(&id) {
+            entry.sources = sources;
+        }
+        if let Manner::Silent { since } = manner {
+            self.silence(id, since);
+        }
+    }
+
     /// Nothing more is there of what it sent.
     pub(super) fn found_silent(&mut self, id: VisitorId) {
         if let Some(Entry { manner: Manner::New { turn }, .. }) = self.visitors.get(&id) {

@@ -104,6 +104,7 @@ fn whoever_takes_its_answer_is_not_silent() {
 enum Step {
     Enter(u8),
     FoundSilent(usize),
+    ComesFrom(usize, u8),
     Asked(usize),
     Answered(usize),
     Took(usize),
@@ -114,6 +115,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (0..4_u8).prop_map(Step::Enter),
         3 => (0..40_usize).prop_map(Step::FoundSilent),
+        1 => (0..40_usize, 0..4_u8).prop_map(|(at, host)| Step::ComesFrom(at, host)),
         1 => (0..40_usize).prop_map(Step::Asked),
         1 => (0..40_usize).prop_map(Step::Answered),
         1 => (0..40_usize).prop_map(Step::Took),
@@ -132,6 +134,10 @@ proptest! {
                 Step::Enter(_) if !table.has_room() => {}
                 Step::Enter(host) => ids.push(table.enter(from(&format!("192.0.2.{host}"))).0),
                 Step::FoundSilent(at) => id(at).into_iter().for_each(|id| table.found_silent(id)),
+                Step::ComesFrom(at, host) => {
+                    let sources = from(&format!("192.0.2.{host}"));
+                    id(at).into_iter().for_each(|id| table.comes_from(id, sources.clone()));
+                }
                 Step::Asked(at) => id(at).into_iter().for_each(|id| table.asked(id)),
                 Step::Answered(at) => id(at).into_iter().for_each(|id| table.answered(id)),
                 Step::Took(at) => id(at).into_iter().for_each(|id| table.took(id)),
