@@ -126,6 +126,7 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
         registry,
         default_channel: ChannelName::plain(&config.plain.default_channel)?,
         compression: config.ws.compression,
+        allowed_origins: config.client.allowed_origins.clone(),
         places: Places::new(seats_max),
         next_shard: AtomicUsize::new(0),
         is_draining: AtomicBool::new(false),

@@ -10,6 +10,7 @@ use super::{
     secret::{Secrets, texts},
     units,
 };
+use crate::front::origin::OriginPattern;
 
 /// `[client]`
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -19,6 +20,9 @@ pub struct ClientConfig {
     pub insecure: bool,
     /// Clients without a token are anonymous, not refused.
     pub allow_anonymous_connect_without_token: bool,
+    /// Pages that may connect, in both dialects; none = all.
+    #[serde(with = "units::texts")]
+    pub allowed_origins: Vec<OriginPattern>,
     /// Time between pings; zero = no pings.
     #[serde(with = "units::duration")]
     pub ping_interval: Duration,

@@ -174,6 +174,34 @@ pub(super) mod optional_address {
     pub(crate) use super::optional::serialize;
 }
 
+/// Values that are written as texts, in a list.
+pub(super) mod texts {
+    use std::{fmt::Display, str::FromStr};
+
+    use super::*;
+
+    pub(crate) fn deserialize<'de, D, T>(from: D) -> Result<Vec<T>, D::Error>
+    where
+        D: Deserializer<'de>,
+        T: FromStr<Err: Display>,
+    {
+        let value = |text: &String| {
+            text.parse().map_err(|error| {
+                de::Error::custom(format_args!("invalid value: {text:?}, {error}"))
+            })
+        };
+        Vec::<String>::deserialize(from)?.iter().map(value).collect()
+    }
+
+    pub(crate) fn serialize<S, T>(value: &[T], to: S) -> Result<S::Ok, S::Error>
+    where
+        S: Serializer,
+        T: Display,
+    {
+        to.collect_seq(value.iter().map(ToString::to_string))
+    }
+}
+
 /// Networks: a list of addresses and of networks in CIDR notation.
 pub(super) mod networks {
     use std::net::IpAddr;
@@ -194,9 +222,7 @@ pub(super) mod networks {
         texts.iter().map(network).collect()
     }
 
-    pub(crate) fn serialize<S: Serializer>(value: &[IpNet], to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(value.iter().map(ToString::to_string))
-    }
+    pub(crate) use super::texts::serialize;
 }
 
 /// Text that may be empty, which means: not set.

@@ -6,6 +6,7 @@ pub(crate) mod demo;
 pub(crate) mod door;
 mod health;
 pub(crate) mod listen;
+pub mod origin;
 pub mod peer;
 mod preface;
 pub(crate) mod serve;
@@ -30,6 +31,7 @@ use dunlin_core::{
 };
 use prometheus_client::registry::Registry;
 
+use self::origin::OriginPattern;
 use crate::{
     api::{self, Api},
     control::Control,
@@ -46,6 +48,8 @@ pub(crate) struct Front {
     pub(crate) registry: Registry,
     pub(crate) default_channel: ChannelName,
     pub(crate) compression: bool,
+    /// Pages that may connect; none = all.
+    pub(crate) allowed_origins: Vec<OriginPattern>,
     /// Most connections at once, seats that wait for their socket included.
     pub(crate) places: Places,
     pub(crate) next_shard: AtomicUsize,

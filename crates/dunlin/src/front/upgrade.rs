@@ -21,7 +21,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio_rustls::server::TlsStream;
 
-use super::{Front, door::Watched, refuse};
+use super::{Front, door::Watched, origin, refuse};
 use crate::{
     shard::{Newcomer, NoSeat, Seat},
     stream::DetachedStream,
@@ -104,6 +104,11 @@ async fn upgrade_plain(front: &Arc<Front>, channel: ChannelName, request: Reques
 }
 
 async fn upgrade(front: &Arc<Front>, newcomer: Newcomer, mut request: Request) -> Response {
+    if !origin::is_allowed(&front.allowed_origins, request.headers()) {
+        front.count_refusal("origin_denied");
+        let message = "pages of this origin may not connect";
+        return refuse(StatusCode::FORBIDDEN, "origin_denied", message);
+    }
     let accept = match judge(front, &request) {
         Ok(accept) => accept,
         Err(refusal) => return refuse_handshake(front, refusal),

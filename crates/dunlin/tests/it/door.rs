@@ -6,7 +6,8 @@ use std::{
 };
 
 use crate::harness::{
-    Client, Node, PATIENCE, Response, connect_from, read_response, upgrade_request, wait_until,
+    Client, Node, PATIENCE, Response, UPGRADE_HEADERS, connect_from, read_response,
+    upgrade_request, wait_until,
 };
 
 const HEALTH: &str = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -82,6 +83,30 @@ fn an_address_that_has_too_many_loses_its_own() {
     let mut first = silent.first().unwrap();
     assert_eq!(first.read(&mut [0]).unwrap_or(0), 0, "the longest silent one is closed");
     drop(silent);
+    node.wait_until_empty();
+}
+
+#[test]
+fn pages_of_other_origins_are_refused() {
+    let allowed = "client.allowed_origins=https://example.com,https://*.example.org";
+    let node = Node::start(&[allowed, "client.insecure=true"]);
+    let attempt = |path: &str, origin: &str| {
+        let headers = format!("{UPGRADE_HEADERS}{origin}");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
+        exchange_from(2, node.address, &request).unwrap()
+    };
+    for path in ["/ws/good", "/connection/websocket"] {
+        for origin in ["", "Origin: https://example.com\r\n", "Origin: https://a.example.org\r\n"] {
+            assert_eq!(attempt(path, origin).status, 101, "{path} {origin}");
+        }
+        for origin in ["null", "https://example.com.evil.org", "http://example.com"] {
+            let refusal = attempt(path, &format!("Origin: {origin}\r\n"));
+            assert_eq!(refusal.status, 403, "{path} {origin}");
+            assert!(refusal.body.contains("\"origin_denied\""), "{}", refusal.body);
+        }
+    }
+    let denied = "dunlin_upgrades_refused_total{reason=\"origin_denied\"}";
+    assert_eq!(node.metrics().sum(denied), 6.0);
     node.wait_until_empty();
 }
 
