@@ -42,6 +42,7 @@ use crate::{
     front::{
         self, Front,
         accept::{Accepting, Acceptor},
+        crowd::{AddressBounds, Crowd},
         door::{Bounds, Door, Evicted},
         listen::Listeners,
         peer::Proxies,
@@ -127,6 +128,7 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
         default_channel: ChannelName::plain(&config.plain.default_channel)?,
         compression: config.ws.compression,
         allowed_origins: config.client.allowed_origins.clone(),
+        crowd: Crowd::new(address_bounds(&config.limits)),
         places: Places::new(seats_max),
         next_shard: AtomicUsize::new(0),
         is_draining: AtomicBool::new(false),
@@ -252,9 +254,16 @@ fn door(limits: &LimitsConfig, metrics: &Metrics) -> Arc<Door> {
     Door::new(bounds, Evicted { full: evicted("full"), address: evicted("address_full") })
 }
 
+fn address_bounds(limits: &LimitsConfig) -> AddressBounds {
+    AddressBounds {
+        connections: limits.address_connections,
+        connect_rate: saturated(limits.address_connect_rate),
+        connect_burst: saturated(limits.address_connect_burst),
+    }
+}
+
 fn limits(config: &Config, connections: usize) -> Limits {
     let limits = &config.limits;
-    let saturated = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     Limits {
         message_bytes: limits.message_bytes,
         message_fragments: saturated(limits.message_fragments),
@@ -270,6 +279,10 @@ fn limits(config: &Config, connections: usize) -> Limits {
         control_rate: saturated(limits.control_rate),
         control_burst: saturated(limits.control_burst),
     }
+}
+
+fn saturated(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 fn shard_count(config: &Config) -> usize {

@@ -18,10 +18,14 @@ use rustls::ServerConnection;
 use socket2::SockRef;
 use tokio::{io::Interest, net::TcpStream};
 
+use crate::front::crowd::AddressPlace;
+
 /// A stream that a shard owns.
 pub(crate) enum Stream {
     /// Bytes as they are.
     Tcp(TcpStream),
+    /// The same, counted for its address. Boxed, so that a stream that is not counted stays small.
+    CountedTcp(Box<CountedTcp>),
     /// Bytes through TLS.
     Tls(Box<TlsStream>),
 }
@@ -30,10 +34,24 @@ pub(crate) enum Stream {
 pub(crate) struct TlsStream {
     tcp: TcpStream,
     session: RefCell<ServerConnection>,
+    /// Given back with the stream.
+    _place: Option<Box<AddressPlace>>,
+}
+
+/// A socket with its place among the connections of its address.
+pub(crate) struct CountedTcp {
+    tcp: TcpStream,
+    /// Given back with the stream.
+    _place: Box<AddressPlace>,
 }
 
 /// A stream on its way from the front to a shard, bound to no event loop.
-pub(crate) enum DetachedStream {
+pub(crate) struct DetachedStream {
+    kind: DetachedKind,
+    place: Option<Box<AddressPlace>>,
+}
+
+enum DetachedKind {
     Tcp(std::net::TcpStream),
     Tls(std::net::TcpStream, Box<ServerConnection>),
 }
@@ -64,12 +82,27 @@ pub(crate) fn prepare(tcp: &TcpStream) -> io::Result<()> {
 }
 
 impl DetachedStream {
+    /// Bytes as they are.
+    pub(crate) fn tcp(tcp: std::net::TcpStream) -> Self {
+        Self { kind: DetachedKind::Tcp(tcp), place: None }
+    }
+
+    /// Bytes through TLS, after the handshake.
+    pub(crate) fn tls(tcp: std::net::TcpStream, session: ServerConnection) -> Self {
+        Self { kind: DetachedKind::Tls(tcp, Box::new(session)), place: None }
+    }
+
+    /// With a place that is given back when the stream is gone.
+    pub(crate) fn with_place(self, place: Option<Box<AddressPlace>>) -> Self {
+        Self { place, ..self }
+    }
+
     /// Sends `bytes`, as far as the socket takes them at once, and closes.
     pub(crate) fn say_last(self, bytes: &[u8]) {
         // Best effort: nobody is told whether it arrived.
-        let _ = match self {
-            Self::Tcp(mut tcp) => tcp.write_all(bytes),
-            Self::Tls(mut tcp, mut session) => session
+        let _ = match self.kind {
+            DetachedKind::Tcp(mut tcp) => tcp.write_all(bytes),
+            DetachedKind::Tls(mut tcp, mut session) => session
                 .writer()
                 .write_all(bytes)
                 .and_then(|()| session.write_tls(&mut tcp))
@@ -79,13 +112,18 @@ impl DetachedStream {
 
     /// Binds the stream to the event loop of the calling shard.
     pub(crate) fn attach(self) -> io::Result<Stream> {
-        match self {
-            Self::Tcp(tcp) => Ok(Stream::Tcp(TcpStream::from_std(tcp)?)),
-            Self::Tls(tcp, session) => Ok(Stream::Tls(Box::new(TlsStream {
+        Ok(match (self.kind, self.place) {
+            (DetachedKind::Tcp(tcp), None) => Stream::Tcp(TcpStream::from_std(tcp)?),
+            (DetachedKind::Tcp(tcp), Some(place)) => {
+                let tcp = TcpStream::from_std(tcp)?;
+                Stream::CountedTcp(Box::new(CountedTcp { tcp, _place: place }))
+            }
+            (DetachedKind::Tls(tcp, session), place) => Stream::Tls(Box::new(TlsStream {
                 tcp: TcpStream::from_std(tcp)?,
                 session: RefCell::new(*session),
-            }))),
-        }
+                _place: place,
+            })),
+        })
     }
 }
 
@@ -103,24 +141,24 @@ impl Stream {
     /// Reads what is there. `Ok(0)` is the end; [`ErrorKind::WouldBlock`] means wait.
     pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(tcp) => try_read(tcp, buffer),
             Self::Tls(tls) => tls.try_read(buffer),
+            _ => try_read(self.tcp(), buffer),
         }
     }
 
     /// Writes what the socket takes. [`ErrorKind::WouldBlock`] means wait.
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(tcp) => try_write(tcp, bytes),
             Self::Tls(tls) => tls.try_write(bytes),
+            _ => try_write(self.tcp(), bytes),
         }
     }
 
     /// Pushes out what [`Stream::try_write`] took and the socket did not. True when all is out.
     pub(crate) fn try_flush(&self) -> io::Result<bool> {
         match self {
-            Self::Tcp(_) => Ok(true),
             Self::Tls(tls) => tls.try_flush(),
+            _ => Ok(true),
         }
     }
 
@@ -149,6 +187,7 @@ impl Stream {
     fn tcp(&self) -> &TcpStream {
         match self {
             Self::Tcp(tcp) => tcp,
+            Self::CountedTcp(counted) => &counted.tcp,
             Self::Tls(tls) => &tls.tcp,
         }
     }

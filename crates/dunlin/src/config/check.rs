@@ -196,6 +196,7 @@ fn bounds(config: &Config, require: &mut impl FnMut(bool, &str, &str)) {
         (limits.inbox_publications, "limits.inbox_publications"),
         (limits.control_rate, "limits.control_rate"),
         (limits.control_burst, "limits.control_burst"),
+        (limits.address_connect_burst, "limits.address_connect_burst"),
     ] {
         require(count >= 1, key, "expected at least 1");
     }

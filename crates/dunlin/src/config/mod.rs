@@ -240,6 +240,15 @@ pub struct LimitsConfig {
     /// Most connections; 0 = by the limit of open files.
     #[serde(with = "units::count")]
     pub connections: usize,
+    /// Most connections of one address; 0 = any number.
+    #[serde(with = "units::count")]
+    pub address_connections: usize,
+    /// Upgrades of one address per minute; 0 = any number.
+    #[serde(with = "units::count")]
+    pub address_connect_rate: usize,
+    /// Upgrades of one address at once.
+    #[serde(with = "units::count")]
+    pub address_connect_burst: usize,
     /// Most connections without their 101.
     #[serde(with = "units::count")]
     pub handshakes: usize,

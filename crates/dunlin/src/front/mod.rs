@@ -2,6 +2,7 @@
 //! HTTP/1.1, answers the pages, and hands upgraded streams over.
 
 pub(crate) mod accept;
+pub(crate) mod crowd;
 pub(crate) mod demo;
 pub(crate) mod door;
 mod health;
@@ -10,6 +11,7 @@ pub mod origin;
 pub mod peer;
 mod preface;
 pub(crate) mod serve;
+mod source;
 pub(crate) mod tls;
 mod upgrade;
 
@@ -31,7 +33,7 @@ use dunlin_core::{
 };
 use prometheus_client::registry::Registry;
 
-use self::origin::OriginPattern;
+use self::{crowd::Crowd, origin::OriginPattern};
 use crate::{
     api::{self, Api},
     control::Control,
@@ -50,6 +52,8 @@ pub(crate) struct Front {
     pub(crate) compression: bool,
     /// Pages that may connect; none = all.
     pub(crate) allowed_origins: Vec<OriginPattern>,
+    /// What an address may have.
+    pub(crate) crowd: Arc<Crowd>,
     /// Most connections at once, seats that wait for their socket included.
     pub(crate) places: Places,
     pub(crate) next_shard: AtomicUsize,

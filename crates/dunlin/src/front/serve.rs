@@ -28,7 +28,7 @@ use tokio::{
 
 use super::{
     door::{self, Pass},
-    peer::Proxies,
+    peer::{ClientAddress, Proxies},
 };
 
 /// How long the answer to a request that came in time may take.
@@ -81,6 +81,7 @@ where
         has_asked.store(true, Ordering::Relaxed);
         let client = proxies.client(near, request.headers());
         request.extensions_mut().insert(known.clone());
+        request.extensions_mut().insert(ClientAddress(client));
         let answer = service.call(door::request(request, pass));
         async move {
             let answer = answer.await?;

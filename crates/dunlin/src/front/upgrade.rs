@@ -21,7 +21,14 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio_rustls::server::TlsStream;
 
-use super::{Front, door::Watched, origin, refuse};
+use super::{
+    Front,
+    crowd::{AddressPlace, Crowded},
+    door::Watched,
+    origin,
+    peer::ClientAddress,
+    refuse,
+};
 use crate::{
     shard::{Newcomer, NoSeat, Seat},
     stream::DetachedStream,
@@ -113,6 +120,11 @@ async fn upgrade(front: &Arc<Front>, newcomer: Newcomer, mut request: Request) -
         Ok(accept) => accept,
         Err(refusal) => return refuse_handshake(front, refusal),
     };
+    let address = request.extensions().get().map(|ClientAddress(address)| *address);
+    let address_place = match address.map_or(Ok(None), |address| front.crowd.admit(address)) {
+        Ok(place) => place,
+        Err(crowded) => return refuse_crowd(front, crowded),
+    };
     let Some(place) = front.places.take() else {
         return busy(front, "server_full", "this node has all the connections it may have");
     };
@@ -127,7 +139,7 @@ async fn upgrade(front: &Arc<Front>, newcomer: Newcomer, mut request: Request) -
     };
     let upgraded = hyper::upgrade::on(&mut request);
     // The stream is ours once hyper has written the answer; until then this task waits for it.
-    tokio::spawn(hand_over(upgraded, seat));
+    tokio::spawn(hand_over(upgraded, seat, address_place));
     switching_protocols(&accept)
 }
 
@@ -170,10 +182,28 @@ fn refuse_handshake(front: &Front, refusal: Refusal) -> Response {
     response
 }
 
-/// 503, with a hint that spreads those who come back.
+fn refuse_crowd(front: &Front, crowded: Crowded) -> Response {
+    let (code, message) = match crowded {
+        Crowded::Full => ("address_full", "your address has all the connections it may have"),
+        Crowded::Hasty => ("address_hasty", "your address connects too often"),
+    };
+    refuse_for_now(front, StatusCode::TOO_MANY_REQUESTS, code, message)
+}
+
+/// Nothing is wrong with the request: this node cannot take it now.
 fn busy(front: &Front, code: &'static str, message: &str) -> Response {
+    refuse_for_now(front, StatusCode::SERVICE_UNAVAILABLE, code, message)
+}
+
+/// Refuses with a hint that spreads those who come back.
+fn refuse_for_now(
+    front: &Front,
+    status: StatusCode,
+    code: &'static str,
+    message: &str,
+) -> Response {
     front.count_refusal(code);
-    let mut response = refuse(StatusCode::SERVICE_UNAVAILABLE, code, message);
+    let mut response = refuse(status, code, message);
     let seconds = HeaderValue::from(fastrand::u16(1..=10));
     response.headers_mut().insert(header::RETRY_AFTER, seconds);
     response
@@ -195,11 +225,11 @@ fn switching_protocols(accept: &Accept) -> Response {
 }
 
 /// Takes the stream back from hyper and gives it to the seat's shard.
-async fn hand_over(upgraded: OnUpgrade, seat: Seat) {
+async fn hand_over(upgraded: OnUpgrade, seat: Seat, place: Option<Box<AddressPlace>>) {
     // A client that left before its 101 was written leaves an empty seat, given back by its drop.
     let Ok(upgraded) = upgraded.await else { return };
     if let Some((stream, early)) = detach(upgraded) {
-        seat.attach(stream, early).await;
+        seat.attach(stream.with_place(place), early).await;
     }
 }
 
@@ -208,12 +238,12 @@ fn detach(upgraded: Upgraded) -> Option<(DetachedStream, BytesMut)> {
     match upgraded.downcast::<TokioIo<Watched>>() {
         Ok(parts) => {
             let tcp = parts.io.into_inner().into_inner()?.into_std().ok()?;
-            Some((DetachedStream::Tcp(tcp), parts.read_buf.into()))
+            Some((DetachedStream::tcp(tcp), parts.read_buf.into()))
         }
         Err(upgraded) => {
             let parts = upgraded.downcast::<TokioIo<TlsStream<Watched>>>().ok()?;
             let (tcp, session) = parts.io.into_inner().into_inner();
-            let stream = DetachedStream::Tls(tcp.into_inner()?.into_std().ok()?, Box::new(session));
+            let stream = DetachedStream::tls(tcp.into_inner()?.into_std().ok()?, session);
             Some((stream, parts.read_buf.into()))
         }
     }

@@ -86,6 +86,69 @@ fn an_address_that_has_too_many_loses_its_own() {
     node.wait_until_empty();
 }
 
+/// An upgrade from 127.0.0.`host`, or the answer that was no 101.
+fn join_from(node: &Node, host: u8) -> Result<Client, Response> {
+    let stream = connect_from(host, node.address);
+    let joined = Client::upgrade(stream, &upgrade_request("/ws/crowd"));
+    joined.map(|(client, _)| client).map_err(|refusal| refusal.expect("an answer"))
+}
+
+fn check_refusal(joined: Result<Client, Response>, code: &str) {
+    let refusal = joined.err().expect("it is refused");
+    assert_eq!(refusal.status, 429);
+    assert!(refusal.body.contains(code), "{}", refusal.body);
+    assert!(refusal.header("retry-after").is_some());
+}
+
+#[test]
+fn an_address_has_no_more_connections_than_it_may() {
+    let node = Node::start(&["limits.address_connections=3", "shards=2"]);
+    let mut clients: Vec<_> = (0..3).map(|_| join_from(&node, 2).unwrap()).collect();
+    for _ in 0..2 {
+        check_refusal(join_from(&node, 2), "\"address_full\"");
+    }
+    let other = join_from(&node, 3).unwrap();
+    let full = "dunlin_upgrades_refused_total{reason=\"address_full\"}";
+    assert_eq!(node.metrics().sum(full), 2.0);
+    // However a connection ends, its place comes back.
+    clients.pop().unwrap().close();
+    clients.pop();
+    wait_until("there is room", || {
+        clients.extend(join_from(&node, 2));
+        clients.len() == 3
+    });
+    check_refusal(join_from(&node, 2), "\"address_full\"");
+    drop((clients, other));
+    node.wait_until_empty();
+    let again: Vec<_> = (0..3).map(|_| join_from(&node, 2).unwrap()).collect();
+    drop(again);
+    node.wait_until_empty();
+}
+
+#[test]
+fn a_bound_per_address_is_about_clients_and_not_about_their_proxy() {
+    let node = Node::start(&["limits.address_connections=1", "proxy.trusted=127.0.0.2"]);
+    let join = |client: &str| {
+        let headers = format!("{UPGRADE_HEADERS}X-Forwarded-For: {client}\r\n");
+        let request = format!("GET /ws/crowd HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
+        Client::upgrade(connect_from(2, node.address), &request)
+    };
+    let _clients = ["192.0.2.1", "192.0.2.2", "2001:db8::1"].map(|client| join(client).unwrap());
+    assert_eq!(join("192.0.2.2").err().flatten().unwrap().status, 429);
+    assert_eq!(join("2001:db8::2").err().flatten().unwrap().status, 429);
+}
+
+#[test]
+fn an_address_connects_no_more_often_than_it_may() {
+    let node = Node::start(&["limits.address_connect_rate=1", "limits.address_connect_burst=5"]);
+    let clients: Vec<_> = (0..5).map(|_| join_from(&node, 2).unwrap()).collect();
+    check_refusal(join_from(&node, 2), "\"address_hasty\"");
+    drop(join_from(&node, 3).unwrap());
+    assert_eq!(exchange_from(2, node.address, HEALTH).unwrap().status, 200);
+    drop(clients);
+    node.wait_until_empty();
+}
+
 #[test]
 fn pages_of_other_origins_are_refused() {
     let allowed = "client.allowed_origins=https://example.com,https://*.example.org";

@@ -2,7 +2,6 @@
 //! has been silent longest goes, never one whose request is being answered.
 
 mod exchange;
-mod source;
 mod table;
 mod watched;
 
@@ -11,15 +10,13 @@ use std::{future::pending, net::IpAddr, sync::Arc};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
+use self::table::{Table, VisitorId};
 pub(crate) use self::{
     exchange::{answer, request},
     table::{Bounds, Evicted},
     watched::Watched,
 };
-use self::{
-    source::Source,
-    table::{Table, VisitorId},
-};
+use super::source::Source;
 
 /// The door of one listener.
 pub(crate) struct Door {

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::oneshot;
 
-use super::source::{Source, Sources};
+use crate::front::source::{Source, Sources};
 
 /// A visitor. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

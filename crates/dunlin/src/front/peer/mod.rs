@@ -11,6 +11,10 @@ use ipnet::IpNet;
 use self::forwarded::Hops;
 use crate::config::{ProxyConfig, ProxyHeader};
 
+/// The address of whoever sent a request, as an extension of the request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClientAddress(pub(crate) IpAddr);
+
 /// Which proxies are believed, and in what.
 pub(crate) struct Proxies {
     trusted: Vec<IpNet>,

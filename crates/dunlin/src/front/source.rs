@@ -1,11 +1,11 @@
-//! Where a socket comes from, as far as places are counted by it. Who has one IPv6 address has a
+//! Where a socket comes from, as far as anything is counted by it. Who has one IPv6 address has a
 //! whole network of them: the last 64 bits are anybody's choice, and many are given a /48.
 
 use std::net::IpAddr;
 
 use smallvec::SmallVec;
 
-/// What a share of the places is counted for.
+/// What is counted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Source {
     /// An IPv4 address.
