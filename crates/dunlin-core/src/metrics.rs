@@ -43,7 +43,7 @@ pub struct Metrics {
     pub fan_out_seconds: Histogram,
     /// Upgrades answered with another status than 101, by reason.
     pub upgrades_refused: Family<RefusalLabel, Counter>,
-    /// Connections that began with something else than they should, by what it was.
+    /// Connections that were refused for how they began or for where they came from.
     pub connections_refused: Family<RefusalLabel, Counter>,
     /// Silent sockets without a 101 that were closed for others, by what was full.
     pub handshakes_evicted: Family<RefusalLabel, Counter>,
@@ -157,7 +157,7 @@ impl Metrics {
         registry.register("upgrades_refused", "Upgrades not answered with 101", m.upgrades_refused);
         registry.register(
             "connections_refused",
-            "Connections that began with something else than they should",
+            "Connections refused for how they began or where they came from",
             m.connections_refused,
         );
         registry.register(

@@ -45,7 +45,7 @@ use crate::{
         crowd::{AddressBounds, Crowd},
         door::{Bounds, Door, Evicted},
         listen::Listeners,
-        peer::Proxies,
+        peer::{AddressLists, Proxies},
         tls::{self, Certificate, Tls},
     },
     jwks::LiveKeyring,
@@ -200,7 +200,8 @@ fn accept(
         None => public = public.merge(internal),
         Some(address) => {
             let listener = listeners.take(address)?;
-            let acceptor = acceptor(config, front, listener, internal, None, Proxies::none());
+            let anybody = (Proxies::none(), AddressLists::none());
+            let acceptor = acceptor(config, front, listener, internal, None, anybody);
             let address = acceptor.address()?;
             tracing::info!("api, metrics and health on the internal http://{address} alone");
             // It goes on to the end of the node.
@@ -212,7 +213,8 @@ fn accept(
         tracing::warn!("more sockets were handed over than are listened on: the rest is unused");
     }
     let proxies = Proxies::new(&config.proxy);
-    let acceptor = acceptor(config, front, listener, public, tls, proxies);
+    let lists = AddressLists::new(&config.door);
+    let acceptor = acceptor(config, front, listener, public, tls, (proxies, lists));
     let address = acceptor.address()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     tracing::info!(shards = front.shards.len(), "listening on {scheme}://{address}");
@@ -225,7 +227,7 @@ fn acceptor(
     listener: TcpListener,
     router: Router,
     tls: Option<&Tls>,
-    proxies: Proxies,
+    (proxies, lists): (Proxies, AddressLists),
 ) -> Acceptor {
     Acceptor {
         listener,
@@ -233,6 +235,7 @@ fn acceptor(
         router,
         tls: tls.map(|tls| TlsAcceptor::from(Arc::clone(&tls.server))),
         proxies: Arc::new(proxies),
+        lists: Arc::new(lists),
         refused: front.metrics.connections_refused.clone(),
         door: door(&config.limits, &front.metrics),
         handshake_age: config.limits.handshake_age,

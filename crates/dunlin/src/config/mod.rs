@@ -63,6 +63,8 @@ pub struct Config {
     pub internal: InternalConfig,
     /// Proxies in front.
     pub proxy: ProxyConfig,
+    /// Who may come in.
+    pub door: DoorConfig,
     /// Every bound.
     pub limits: LimitsConfig,
     /// WebSocket options.
@@ -213,6 +215,18 @@ pub enum ProxyHeader {
     Forwarded,
     /// None.
     Off,
+}
+
+/// `[door]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DoorConfig {
+    /// Who may come in to `listen`; empty = everybody.
+    #[serde(with = "units::networks")]
+    pub allow: Vec<IpNet>,
+    /// Who may not, even if they are allowed.
+    #[serde(with = "units::networks")]
+    pub deny: Vec<IpNet>,
 }
 
 /// `[limits]`

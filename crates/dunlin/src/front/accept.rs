@@ -26,7 +26,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     door::{Door, Pass, Watched},
-    peer::Proxies,
+    peer::{AddressLists, Proxies},
     preface,
     serve::{Serving, serve_http},
 };
@@ -41,7 +41,9 @@ pub(crate) struct Acceptor {
     pub(crate) errors: Counter,
     /// Who is believed about where clients are.
     pub(crate) proxies: Arc<Proxies>,
-    /// Beginnings of connections that nothing can be made of, by what they are.
+    /// Who may come in.
+    pub(crate) lists: Arc<AddressLists>,
+    /// Connections that are refused for how they begin, or for whom they come from.
     pub(crate) refused: Family<RefusalLabel, Counter>,
     /// Sockets without their 101.
     pub(crate) door: Arc<Door>,
@@ -158,6 +160,7 @@ impl Acceptor {
             http: http.clone(),
             router: self.router.clone(),
             proxies: Arc::clone(&self.proxies),
+            lists: Arc::clone(&self.lists),
             refused: self.refused.clone(),
             deadline: Instant::now() + self.handshake_age,
         };

@@ -11,11 +11,12 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
+use axum::{Router, response::Response};
 use dunlin_core::{limits::SUBSCRIBE_WAIT, metrics::RefusalLabel};
 use hyper::{
-    Request,
+    Request, StatusCode,
     body::Incoming,
+    header::{self, HeaderValue},
     server::conn::http1,
     service::{Service, service_fn},
 };
@@ -28,7 +29,8 @@ use tokio::{
 
 use super::{
     door::{self, Pass},
-    peer::{ClientAddress, Proxies},
+    peer::{AddressLists, ClientAddress, Proxies},
+    refuse,
 };
 
 /// How long the answer to a request that came in time may take.
@@ -63,6 +65,7 @@ pub(super) struct Serving {
     pub(super) http: http1::Builder,
     pub(super) router: Router,
     pub(super) proxies: Arc<Proxies>,
+    pub(super) lists: Arc<AddressLists>,
     pub(super) refused: Family<RefusalLabel, Counter>,
     /// Until when strangers may stay: others wait for the place.
     pub(super) deadline: Instant,
@@ -73,7 +76,7 @@ pub(super) async fn serve_http<S>(stream: S, serving: Serving, near: IpAddr, pas
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Serving { http, router, proxies, refused, deadline } = serving;
+    let Serving { http, router, proxies, lists, refused, deadline } = serving;
     let known = Known::nobody_yet(pass.clone());
     let has_asked = AtomicBool::new(false);
     let service = TowerToHyperService::new(router);
@@ -82,9 +85,16 @@ where
         let client = proxies.client(near, request.headers());
         request.extensions_mut().insert(known.clone());
         request.extensions_mut().insert(ClientAddress(client));
-        let answer = service.call(door::request(request, pass));
+        let is_permitted = lists.permit(client);
+        let answer = is_permitted.then(|| service.call(door::request(request, pass)));
+        if !is_permitted {
+            refused.get_or_create(&RefusalLabel { reason: "address_denied" }).inc();
+        }
         async move {
-            let answer = answer.await?;
+            let answer = match answer {
+                Some(answer) => answer.await?,
+                None => denied(),
+            };
             if answer.status().is_client_error() || answer.status().is_server_error() {
                 tracing::debug!(%client, status = answer.status().as_u16(), "refused a request");
             }
@@ -113,4 +123,12 @@ where
         Err(error) => tracing::trace!(%error, "an http connection broke off"),
         Ok(()) => {}
     }
+}
+
+/// The answer to whoever may not come in, and the last one.
+fn denied() -> Response {
+    let message = "your address may not come in here";
+    let mut response = refuse(StatusCode::FORBIDDEN, "address_denied", message);
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }

@@ -45,6 +45,17 @@ fn it_alone_has_api_metrics_and_health() {
     assert!(asked.status.success(), "{asked:?}");
 }
 
+/// Lists and proxies are for clients.
+#[test]
+fn it_lets_everybody_in_and_believes_nobody() {
+    let deny = ["door.deny=127.0.0.1", "proxy.trusted=127.0.0.1", "proxy.protocol=true"];
+    let node = Node::start(&[&[INTERNAL], &deny[..]].concat());
+    assert_eq!(get(internal(&node), "/health").status, 200);
+    assert_eq!(exchange(internal(&node), "PROXY UNKNOWN\r\n").status, 400);
+    let denied = "PROXY UNKNOWN\r\nGET /ws HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    assert_eq!(exchange(node.address, denied).status, 403);
+}
+
 #[test]
 fn it_speaks_no_tls_when_the_public_one_does() {
     let folder = tempfile::tempdir().unwrap();

@@ -126,6 +126,30 @@ fn who_is_not_expected_to_speak_the_proxy_protocol_is_told() {
 }
 
 #[test]
+fn who_is_denied_gets_nothing_else() {
+    let lists = ["door.allow=127.0.0.0/28,192.0.2.0/24", "door.deny=127.0.0.3,192.0.2.7"];
+    let node = start(&lists);
+    let ask = |host: u8, client: &str| {
+        let headers = format!("X-Forwarded-For: {client}\r\n");
+        let request = format!("GET /health HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
+        answer(&node, host, request.as_bytes())
+    };
+    for (host, client) in [(1, "192.0.2.7"), (4, ""), (2, "192.0.2.1"), (2, "")] {
+        assert_eq!(ask(host, client).status, 200, "127.0.0.{host} for {client}");
+    }
+    for (host, client) in [(3, ""), (77, ""), (2, "192.0.2.7"), (2, "203.0.113.1"), (2, "::1")] {
+        let refusal = ask(host, client);
+        assert_eq!(refusal.status, 403, "127.0.0.{host} for {client}");
+        assert!(refusal.body.contains("\"address_denied\""), "{}", refusal.body);
+        assert_eq!(refusal.header("connection"), Some("close"));
+    }
+    assert_eq!(answer(&node, 3, upgrade_request("/ws/chat").as_bytes()).status, 403);
+    assert_eq!(counted(&node, "address_denied"), 6.0);
+    let joined = Client::upgrade(connect_from(4, node.address), &upgrade_request("/ws/chat"));
+    assert!(joined.is_ok());
+}
+
+#[test]
 fn what_is_no_http_is_told_and_counted() {
     let node = Node::start(&[]);
     for (bytes, reason) in [(&b"\x16\x03\x01\x02\0\x01"[..], "tls"), (b"\0\0\0\0", "not_http")] {

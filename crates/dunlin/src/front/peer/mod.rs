@@ -1,6 +1,7 @@
 //! Who is at the other end: the socket's address, or the one that a trusted proxy tells.
 
 pub mod forwarded;
+mod lists;
 pub mod proxy_protocol;
 
 use std::net::IpAddr;
@@ -9,6 +10,7 @@ use hyper::HeaderMap;
 use ipnet::IpNet;
 
 use self::forwarded::Hops;
+pub(crate) use self::lists::AddressLists;
 use crate::config::{ProxyConfig, ProxyHeader};
 
 /// The address of whoever sent a request, as an extension of the request.
