@@ -88,6 +88,8 @@ pub struct Overrides {
 pub(super) struct Expected {
     pub(super) audience: Option<String>,
     pub(super) issuer: Option<String>,
+    /// By how many seconds its maker's clock may be ahead of ours.
+    pub(super) leeway: u64,
 }
 
 impl ConnectionClaims {
@@ -97,7 +99,7 @@ impl ConnectionClaims {
             json::parse(payload, JSON_DEPTH_MAX).ok_or(MALFORMED)?;
         // With one set of keys for both, a right to one channel must not pass for an identity.
         if written.channel.is_some() {
-            return Err(TokenError::Invalid("it is a subscription token"));
+            return Err(TokenError::OF_A_SUBSCRIPTION);
         }
         let mut subscriptions = BTreeMap::new();
         for channel in written.channels.unwrap_or_default() {
@@ -157,7 +159,7 @@ struct Credentials {
 }
 
 impl RegisteredClaims {
-    /// Expiry is told last: who holds a token that is wrong learns that first.
+    /// Times are told last: who holds a token that is wrong learns that first.
     fn check(self, expected: &Expected, now: u64) -> Result<Credentials, TokenError> {
         if self.sub.len() > ID_BYTES_MAX {
             return Err(TokenError::Invalid("its user is too long"));
@@ -176,8 +178,9 @@ impl RegisteredClaims {
         if expected.issuer.is_some() && self.iss != expected.issuer {
             return Err(TokenError::Invalid("it is of another issuer"));
         }
-        if self.nbf.is_some_and(|NumericDate(from)| now < from) {
-            return Err(TokenError::Invalid("its time has not come"));
+        self.check_unit()?;
+        if self.nbf.is_some_and(|NumericDate(from)| now.saturating_add(expected.leeway) < from) {
+            return Err(TokenError::NotYet);
         }
         let exp = self.exp.map(|NumericDate(at)| at);
         let expire_at = match self.expire_at {
@@ -195,6 +198,23 @@ impl RegisteredClaims {
             issued_at: self.iat.map(|NumericDate(at)| at),
             token_id: self.jti.map(Into::into),
         })
+    }
+
+    /// A number of milliseconds read as seconds would be a life without end.
+    fn check_unit(&self) -> Result<(), TokenError> {
+        let is_too_far =
+            |at: &Option<NumericDate>| at.as_ref().is_some_and(NumericDate::is_too_far);
+        for (claim, why) in [
+            (&self.exp, "exp is in milliseconds, not in seconds"),
+            (&self.expire_at, "expire_at is in milliseconds, not in seconds"),
+            (&self.nbf, "nbf is in milliseconds, not in seconds"),
+            (&self.iat, "iat is in milliseconds, not in seconds"),
+        ] {
+            if is_too_far(claim) {
+                return Err(TokenError::Invalid(why));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The keys a node trusts, and the verdict on a token: size, form, signature, then claims.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::Deserialize;
@@ -34,6 +34,8 @@ pub struct KeyringSource {
     pub audience: Option<String>,
     /// What `iss` has to be; `None`: it is not looked at.
     pub issuer: Option<String>,
+    /// By how much the clock of who signs may be ahead (`nbf`); parts of a second do not count.
+    pub leeway: Duration,
     /// For trials only: whoever wrote a token is believed. Its claims are checked all the same.
     pub insecure_skip_signature: bool,
 }
@@ -93,7 +95,11 @@ impl Keyring {
         Ok(Self {
             keys,
             named: NamedKeys::default(),
-            expected: Expected { audience: source.audience.clone(), issuer: source.issuer.clone() },
+            expected: Expected {
+                audience: source.audience.clone(),
+                issuer: source.issuer.clone(),
+                leeway: source.leeway.as_secs(),
+            },
             insecure_skip_signature: source.insecure_skip_signature,
         })
     }

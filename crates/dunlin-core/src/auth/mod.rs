@@ -41,7 +41,15 @@ pub enum TokenError {
     /// Its time is over; everything else about it is right.
     #[error("the token has expired")]
     Expired,
+    /// Its time (`nbf`) has not come; everything else about it is right.
+    #[error("the token is not good yet: its nbf is ahead by more than the leeway")]
+    NotYet,
     /// It has more than [`TOKEN_BYTES_MAX`] bytes.
     #[error("a token has at most {TOKEN_BYTES_MAX} bytes")]
     TooLarge,
+}
+
+impl TokenError {
+    /// A subscription token where a connection token is wanted.
+    pub const OF_A_SUBSCRIPTION: Self = Self::Invalid("it is a subscription token");
 }

@@ -87,6 +87,16 @@ pub(super) enum Audience {
 /// Seconds since 1970 (RFC 7519 section 2); fractions are cut off.
 pub(super) struct NumericDate(pub(super) u64);
 
+/// The year 5138 in seconds; in milliseconds, 1973.
+const SECONDS_END: u64 = 100_000_000_000;
+
+impl NumericDate {
+    /// Whether nobody can mean that in seconds.
+    pub(super) fn is_too_far(&self) -> bool {
+        self.0 >= SECONDS_END
+    }
+}
+
 impl<'de> Deserialize<'de> for NumericDate {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let number = serde_json::Number::deserialize(from)?;

@@ -66,7 +66,10 @@ impl Session {
     ) -> Result<(), Disconnect> {
         match claims {
             Ok(claims) => self.connect_as(*claims, step),
-            Err(TokenError::Expired) => self.refuse_connect(ClientError::TokenExpired, step),
+            // Clients fetch another token and come again; of any other error they stay away.
+            Err(TokenError::Expired | TokenError::NotYet) => {
+                self.refuse_connect(ClientError::TokenExpired, step)
+            }
             // The key may be there when the client comes again.
             Err(TokenError::UnknownKey) => self.refuse_connect(ClientError::Internal, step),
             Err(TokenError::Invalid(_) | TokenError::TooLarge) => Err(Disconnect::InvalidToken),

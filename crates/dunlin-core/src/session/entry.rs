@@ -118,7 +118,9 @@ impl Session {
     ) -> Result<Entry, Refusal> {
         let claims = match claims {
             Ok(claims) => claims,
-            Err(TokenError::Expired) => return Err(ClientError::TokenExpired.into()),
+            Err(TokenError::Expired | TokenError::NotYet) => {
+                return Err(ClientError::TokenExpired.into());
+            }
             // The key may be there when the client asks again.
             Err(TokenError::UnknownKey) => return Err(ClientError::Internal.into()),
             Err(TokenError::Invalid(_) | TokenError::TooLarge) => {

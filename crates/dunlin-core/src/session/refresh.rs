@@ -30,7 +30,7 @@ impl Session {
         step: &mut Step<'_>,
     ) -> Done {
         let claims = claims.map_err(|error| match error {
-            TokenError::Expired => Disconnect::Expired.into(),
+            TokenError::Expired | TokenError::NotYet => Disconnect::Expired.into(),
             error => refusal(&error),
         })?;
         if claims.user != self.identity.user {
@@ -76,7 +76,7 @@ impl Session {
         step: &mut Step<'_>,
     ) -> Done {
         let claims = claims.map_err(|error| match error {
-            TokenError::Expired => ClientError::TokenExpired.into(),
+            TokenError::Expired | TokenError::NotYet => ClientError::TokenExpired.into(),
             error => refusal(&error),
         })?;
         self.check_holder(channel, &claims, step)?;

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use clap::Args;
 use dunlin_core::auth::{
@@ -39,17 +39,18 @@ pub(super) fn run(flags: CheckTokenFlags) -> anyhow::Result<ExitCode> {
         token => token.to_owned(),
     };
     let now = clock::unix_now();
-    let connection = keyring(&client.token)?.verify_connection(&token, now);
-    let subscription = match connection {
+    let refused = match keyring(&client.token)?.verify_connection(&token, now) {
+        Ok(claims) => return print(&of_connection(&claims, now)?),
         // Which of the two it is shows in its claims, but its keys may be others.
-        Err(TokenError::Invalid(_) | TokenError::UnknownKey) => {
-            keyring(client.subscription_token())?.verify_subscription(&token, now).ok()
-        }
-        _ => None,
+        Err(error @ (TokenError::Invalid(_) | TokenError::UnknownKey)) => error,
+        Err(error) => return Err(error.into()),
     };
-    match subscription {
-        Some(claims) => print(&of_subscription(&claims, now)?),
-        None => print(&of_connection(&connection?, now)?),
+    match keyring(client.subscription_token())?.verify_subscription(&token, now) {
+        Ok(claims) => print(&of_subscription(&claims, now)?),
+        Err(error) if refused == TokenError::OF_A_SUBSCRIPTION => {
+            bail!("{refused}, and as such: {error}")
+        }
+        Err(_) => Err(refused.into()),
     }
 }
 

@@ -134,6 +134,8 @@ fn client(config: &Config, require: &mut impl FnMut(bool, &str, &str)) {
         (client.stale_close_delay, "client.stale_close_delay"),
         (client.expired_close_delay, "client.expired_close_delay"),
         (client.expired_sub_close_delay, "client.expired_sub_close_delay"),
+        (client.token.leeway, "client.token.leeway"),
+        (client.subscription_token.token.leeway, "client.subscription_token.leeway"),
     ] {
         require(duration <= LONGEST, key, "expected at most a year");
     }

@@ -107,6 +107,9 @@ pub struct TokenConfig {
     /// What the claim `iss` has to be.
     #[serde(with = "units::optional")]
     pub issuer: Option<String>,
+    /// By how much the clock of who signs may be ahead.
+    #[serde(with = "units::duration")]
+    pub leeway: Duration,
     /// Every token is believed.
     pub insecure_skip_signature_verify: bool,
 }
@@ -133,6 +136,7 @@ impl TokenConfig {
             ed25519_public_keys: self.ed25519_public_key.clone(),
             audience: self.audience.clone(),
             issuer: self.issuer.clone(),
+            leeway: self.leeway,
             insecure_skip_signature: self.insecure_skip_signature_verify,
         })
     }

@@ -9,6 +9,7 @@ use std::{
     thread,
 };
 
+use dunlin_core::auth::signing::{Hash, sign};
 use rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::ring};
 
 use crate::cli::{dunlin, stderr, stdout};
@@ -71,6 +72,15 @@ fn a_subscription_token_has_keys_of_its_own_if_so_configured() {
     checked(&[&[other.as_str()], &both[..]].concat(), 0, "channel: news");
     checked(&[&other, "--set", KEY], 1, "no key verifies it");
     checked(&[&[token.as_str()], &both[..]].concat(), 1, "it is a subscription token");
+}
+
+#[test]
+fn times_in_milliseconds_are_told_to_be_so() {
+    let claims = r#"{"sub":"42","exp":1900000000000}"#;
+    let said = "exp is in milliseconds, not in seconds";
+    checked(&[&sign(claims, Hash::Sha256, "secret"), "--set", KEY], 1, said);
+    let claims = r#"{"sub":"42","channel":"c","exp":1900000000000}"#;
+    checked(&[&sign(claims, Hash::Sha256, "secret"), "--set", KEY], 1, said);
 }
 
 #[test]

@@ -65,6 +65,20 @@ fn a_connection_goes_on_by_a_new_token() {
     assert!(never.get("expires").is_none() && never.get("ttl").is_none(), "{never}");
 }
 
+/// It is 109, after which SDKs fetch another token, and not 3500, after which they stay away.
+#[test]
+fn a_token_that_is_not_good_yet_is_refused_like_one_that_is_over() {
+    let node = node(&["client.token.leeway=2s"]);
+    let not_before = |ahead| token(&json!({"sub": "42", "nbf": unix_time(ahead)}));
+    CentrifugeClient::open(&node).enter(&not_before(1));
+    let mut early = CentrifugeClient::open(&node);
+    assert_eq!(early.error("connect", json!({"token": not_before(60)})), 109);
+    let mut client = CentrifugeClient::connect(&node, "42");
+    let token = channel_token(&json!({"nbf": unix_time(60)}));
+    let params = json!({"channel": "closed:c", "token": token});
+    assert_eq!(client.error("subscribe", params), 109);
+}
+
 #[test]
 fn a_bad_new_token_ends_a_connection() {
     let node = node(&[]);
@@ -74,6 +88,7 @@ fn a_bad_new_token_ends_a_connection() {
         ("x".to_owned(), 3500),
         (String::new(), 3501),
         (token(&json!({"sub": "42", "exp": unix_time(-1)})), 3005),
+        (token(&json!({"sub": "42", "nbf": unix_time(60)})), 3005),
     ] {
         let mut client = enter_until(&node, unix_time(60));
         client.pipeline(&[("refresh", json!({"token": token}))]);
@@ -157,11 +172,13 @@ fn a_bad_new_token_for_a_subscription() {
     let mut client = subscribed();
     let refresh = |channel: &str, token: &str| json!({"channel": channel, "token": token});
     let old = channel_token(&json!({"exp": unix_time(-1)}));
+    let early = channel_token(&json!({"nbf": unix_time(60)}));
     for (params, code) in [
         (refresh("closed:d", &channel_token(&json!({}))), 103),
         (refresh("", "x"), 107),
         (refresh("closed:c", ""), 107),
         (refresh("closed:c", &old), 109),
+        (refresh("closed:c", &early), 109),
     ] {
         assert_eq!(client.error("sub_refresh", params.clone()), code, "{params}");
     }
