@@ -144,7 +144,9 @@ impl Session {
             let resume = connecting.recover.iter().find(|(name, _)| name == channel.as_str());
             let resume = resume.map(|(_, resume)| resume);
             let to = AnswerTo::Connect;
-            server_side_subscription(&channel, options, resume, &claims.user, to, step)
+            let user = &claims.user;
+            let wanted = server_side_subscription(&channel, options, resume, user, to, step)?;
+            Ok(wanted.named_by_token(user, rules))
         });
         Ok(wanted.collect::<Result<_, ClientError>>()?)
     }
@@ -237,6 +239,7 @@ pub(super) fn server_side_subscription(
             channel: channel.clone(),
             state: State::Joining(Box::new(joining)),
             side: Side::Server,
+            is_named_by_token: false,
             features,
             is_announced: options.join_leave,
             is_present: options.presence,

@@ -34,6 +34,8 @@ pub enum Effect {
     Join(Box<Join>),
     /// Give back a place.
     Leave(SubscriptionId),
+    /// Have a channel's presence show this of the client, which it shows already.
+    Appear(ChannelName, ClientInfo, Farewell),
     /// Take the client with this id out of a channel's presence.
     Disappear(ChannelName, Arc<str>),
     /// Tell a channel's other members that the client came or went.
@@ -55,7 +57,10 @@ impl Effect {
     /// Whether it only begins something, which is not worth it for a client that has ended.
     #[must_use]
     pub fn is_beginning(&self) -> bool {
-        matches!(self, Self::Ask(..) | Self::Join(_) | Self::Announce(_, Kind::Join, _))
+        matches!(
+            self,
+            Self::Ask(..) | Self::Join(_) | Self::Appear(..) | Self::Announce(_, Kind::Join, _)
+        )
     }
 }
 

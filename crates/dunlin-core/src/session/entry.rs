@@ -35,6 +35,15 @@ pub(super) struct Wanted {
     pub(super) resume: Option<Resume>,
 }
 
+impl Wanted {
+    /// The same as one that a connection token names. A user's own channel needs none.
+    pub(super) fn named_by_token(mut self, user: &str, rules: &Rules) -> Self {
+        let is_own = rules.personal_channel(user).as_ref() == Some(&self.subscription.channel);
+        self.subscription.is_named_by_token = !is_own;
+        self
+    }
+}
+
 impl Session {
     /// Whether there can be the channel that a client wants to enter, and room for it.
     pub(super) fn may_ask_for(
@@ -99,6 +108,7 @@ impl Session {
                 channel,
                 state: State::Joining(Box::new(joining)),
                 side: Side::Client,
+                is_named_by_token: false,
                 features,
                 is_announced: options.join_leave,
                 is_present: options.presence,

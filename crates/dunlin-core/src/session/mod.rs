@@ -19,6 +19,7 @@ pub mod model;
 mod orders;
 mod publish;
 mod refresh;
+mod renewal;
 mod subscribe;
 mod subscription;
 #[cfg(test)]

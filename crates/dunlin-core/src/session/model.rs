@@ -24,7 +24,7 @@ use crate::{
     inbox::Joined,
     namespace::Namespaces,
     position::{Epoch, Position},
-    publication::{Encoding, Kind},
+    publication::{ClientInfo, Encoding, Kind},
     rights::Trust,
     stream::{Snapshot, Turn},
 };
@@ -85,6 +85,8 @@ struct Books {
     is_admitted: bool,
     /// How often presence shows the client, by channel.
     shown: BTreeMap<ChannelName, u32>,
+    /// ... and what it shows of it.
+    seen: BTreeMap<ChannelName, ClientInfo>,
     /// Where others were told that the client came.
     announced: BTreeSet<ChannelName>,
 }
@@ -291,6 +293,12 @@ impl Model {
             let served: BTreeSet<_> = self.places.keys().cloned().collect();
             assert_eq!(served, books.client_is_in, "who is served is not who is told so");
         }
+        for subscription in self.session.subscriptions() {
+            if let Some((info, _)) = self.session.shown(subscription) {
+                let seen = self.books.seen.get(&subscription.channel);
+                assert_eq!(seen, Some(&info), "presence shows the past");
+            }
+        }
     }
 
     fn carry_out(&mut self, effect: Effect) {
@@ -315,10 +323,15 @@ impl Model {
             }
             Effect::Join(join) => {
                 assert!(books.is_admitted, "a stranger joins");
-                if join.presence.is_some() {
+                if let Some((info, _)) = &join.presence {
+                    books.seen.insert(join.channel.clone(), info.clone());
                     *books.shown.entry(join.channel.clone()).or_default() += 1;
                 }
                 self.joins.push(*join);
+            }
+            Effect::Appear(channel, info, _) => {
+                assert!(books.shown.get(&channel).is_some_and(|count| *count > 0), "not there");
+                books.seen.insert(channel, info);
             }
             Effect::Leave(place) => {
                 let (channel, _) = self.hub.unsubscribe(place);

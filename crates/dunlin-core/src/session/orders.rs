@@ -72,7 +72,7 @@ impl Session {
             return Err(Disconnect::Expired);
         }
         self.identity.expire_at = order.expire_at;
-        self.identity.info = order.info.clone().or(self.identity.info.take());
+        self.reveal(order.info.as_ref(), step);
         self.set_wake(step);
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl Session {
-    /// Lets a client stay by a new token.
+    /// Lets a client stay by a new token, and be in the channels that it names.
     pub(super) fn refresh(&mut self, id: u32, token: String, step: &mut Step<'_>) -> Done {
         if token.is_empty() {
             return Err(Disconnect::BadRequest.into());
@@ -37,14 +37,17 @@ impl Session {
             step.push(Effect::Note("connection token refused: not for this user"));
             return Err(Disconnect::InvalidToken.into());
         }
+        let brought = self.brought_by(&claims, step)?;
+        let claims = *claims;
+        self.reveal(claims.info.as_ref(), step);
         let identity = &mut self.identity;
-        identity.info = claims.info.or(identity.info.take());
         identity.expire_at = claims.expire_at;
         identity.token = TokenMark { id: claims.token_id, issued_at: claims.issued_at };
         let client = identity.client.clone();
         self.set_wake(step);
         let expiry = step.context.expiry(claims.expire_at);
         step.reply(id, Ok(Outcome::Refresh { client, expiry }));
+        self.follow_token(&claims.subscriptions, brought, step);
         Ok(())
     }
 
@@ -84,8 +87,8 @@ impl Session {
             subscription.expire_at = claims.expire_at;
             let token = TokenMark { id: claims.token_id, issued_at: claims.issued_at };
             subscription.token = Some(Box::new(token));
-            subscription.info = claims.info.or(subscription.info.take());
         }
+        self.reveal_in(channel, claims.info.as_ref(), step);
         self.set_wake(step);
         let expiry = step.context.expiry(claims.expire_at);
         step.reply(id, Ok(Outcome::SubRefresh(expiry)));

@@ -21,7 +21,7 @@ use crate::{
     hub::Manner,
     inbox::Joined,
     presence::Farewell,
-    publication::{Kind, Publication},
+    publication::{ClientInfo, Kind, Publication},
     rights::Features,
 };
 
@@ -76,15 +76,16 @@ impl Session {
     /// Has a place asked for.
     pub(super) fn join(&mut self, wanted: Wanted, step: &mut Step<'_>) {
         let Wanted { subscription, retention, resume } = wanted;
-        let farewell = match subscription.is_announced {
-            true => Farewell::Announced,
-            false => Farewell::Silent,
-        };
-        let shown = || (self.info(subscription.info.clone()), farewell);
-        let presence = subscription.is_present.then(shown);
+        let presence = self.shown(&subscription);
         let channel = subscription.channel.clone();
         step.push(Effect::Join(Box::new(Join { channel, retention, resume, presence })));
         self.add_subscription(subscription);
+    }
+
+    /// What presence shows of a subscriber, if anything.
+    pub(super) fn shown(&self, subscription: &Subscription) -> Option<(ClientInfo, Farewell)> {
+        let shown = || (self.info(subscription.info.clone()), subscription.farewell());
+        subscription.is_present.then(shown)
     }
 
     /// How the client is served that a place has come for; none when it does not want it, or not
@@ -165,6 +166,10 @@ impl Session {
         match joining.answer_to {
             AnswerTo::Command(id) => step.reply(id, Err(error)),
             AnswerTo::Connect => return self.refuse_connect(error, step),
+            // Its client comes again, by the same token, as long as it takes.
+            AnswerTo::Nobody if subscription.is_named_by_token && joining.ended.is_none() => {
+                return Err(Disconnect::Internal);
+            }
             // The application asked, and the client knows nothing of it.
             AnswerTo::Nobody => {}
         }
@@ -178,6 +183,7 @@ impl Subscription {
         Self {
             channel,
             side: Side::Client,
+            is_named_by_token: false,
             state: State::Joining(Box::new(Joining::new(AnswerTo::Command(command)))),
             features: Features::default(),
             is_announced: false,

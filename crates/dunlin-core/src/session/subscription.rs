@@ -12,6 +12,7 @@ use crate::{
     filter::TagsFilter,
     hub::{Manner, SubscriptionId},
     namespace::ChannelOptions,
+    presence::Farewell,
     publication::{Delta, Dialect, Encoding, Format, PushFormat},
     rights::Features,
 };
@@ -23,6 +24,8 @@ pub struct Subscription {
     pub channel: ChannelName,
     /// Who asked for it.
     pub side: Side,
+    /// It came by the connection's token, and ends by one that does not name it.
+    pub(super) is_named_by_token: bool,
     pub(super) state: State,
     pub(super) features: Features,
     /// Its coming and going is told to others.
@@ -38,6 +41,14 @@ pub struct Subscription {
 }
 
 impl Subscription {
+    /// Whether others are told when it ends with its node.
+    pub(super) fn farewell(&self) -> Farewell {
+        match self.is_announced {
+            true => Farewell::Announced,
+            false => Farewell::Silent,
+        }
+    }
+
     /// What the commands weigh that wait until it stands.
     pub(super) fn waiting_bytes(&self) -> usize {
         match &self.state {

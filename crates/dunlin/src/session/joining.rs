@@ -11,6 +11,8 @@ use dunlin_core::{
     inbox::Joined,
     interest::Wish,
     limits::SUBSCRIBE_WAIT,
+    presence::Farewell,
+    publication::ClientInfo,
     session::{Input, Join, Place},
     stream::Turn,
 };
@@ -109,6 +111,15 @@ impl Shard {
             self.leave_if_alone(&channel);
         }
         self.note_subscriptions();
+    }
+
+    /// Has presence show something else of a subscriber.
+    pub(super) fn appear(&self, channel: ChannelName, info: ClientInfo, farewell: Farewell) {
+        let node = self.shared_node();
+        spawn_local(async move {
+            // The store makes it good by itself when it is back.
+            let _ = node.presence().add(&channel, &info, farewell).await;
+        });
     }
 
     /// Takes a subscriber out of presence.

@@ -138,6 +138,7 @@ impl Shard {
             Effect::DropHeldBack => self.forget_held_back(connection),
             Effect::Join(join) => self.join(connection, *join),
             Effect::Leave(place) => self.leave_hub(place),
+            Effect::Appear(channel, info, farewell) => self.appear(channel, info, farewell),
             Effect::Disappear(channel, client) => self.disappear(channel, client),
             Effect::Announce(channel, kind, info) => self.announce(channel, kind, info),
             Effect::WakeAt(at) => self.set_alarm(connection, at),

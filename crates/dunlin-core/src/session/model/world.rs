@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
+
 use crate::{
     auth::{
         TokenError,
@@ -63,7 +65,7 @@ pub(super) fn order(what: u8, channel: ChannelName) -> Order {
             whom,
             expired: false,
             expire_at: Some(2_000),
-            info: None,
+            info: Some(Bytes::from_static(b"4")),
         }),
         _ => Order::Disconnect(control::Disconnect {
             whom,
@@ -97,7 +99,7 @@ pub(super) fn answer(inquiry: &Inquiry, how: u8, unix: u64) -> Answer {
                 expire_at,
                 issued_at: None,
                 token_id,
-                info: None,
+                info: info(how),
                 overrides: Overrides::default(),
             })),
         }),
@@ -128,8 +130,15 @@ fn connection_claims(
         expire_at,
         issued_at: None,
         token_id,
-        info: None,
+        info: info(how),
         meta: None,
-        subscriptions: subscriptions.map(|name| (name, SubscriptionOptions::default())).collect(),
+        subscriptions: subscriptions
+            .map(|name| (name, SubscriptionOptions { info: info(how / 4), ..Default::default() }))
+            .collect(),
     }
+}
+
+/// What a token tells others of its client, if anything.
+fn info(how: u8) -> Option<Bytes> {
+    [None, Some("1"), Some("2")][usize::from(how % 3)].map(Bytes::from)
 }

@@ -12,6 +12,7 @@ mod keys;
 mod lost;
 mod order;
 mod recovery;
+mod renewal;
 mod server_side;
 mod subscribe;
 
