@@ -25,6 +25,8 @@ pub enum Event {
     },
     /// Something that was not asked for, about a channel.
     Push(ChannelName, Push),
+    /// The application gave the connection another end.
+    Refreshed(Expiry),
     /// A publication that this client alone gets: it came before its subscription.
     Missed(Arc<Publication>),
     /// The question whether the client is still there.

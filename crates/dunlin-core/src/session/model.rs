@@ -386,7 +386,7 @@ impl Books {
             Event::Push(channel, Push::Unsubscribe(_)) => {
                 assert!(self.client_is_in.remove(&channel), "unsubscribed from nothing");
             }
-            Event::Missed(_) | Event::Ping => {}
+            Event::Missed(_) | Event::Refreshed(_) | Event::Ping => {}
         }
     }
 }

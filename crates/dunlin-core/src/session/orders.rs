@@ -9,7 +9,7 @@ use crate::{
     channel::ChannelName,
     control::{self, Order},
     error::Disconnect,
-    event::Unsubscribe,
+    event::{Event, Unsubscribe},
 };
 
 impl Session {
@@ -74,6 +74,7 @@ impl Session {
         self.identity.expire_at = order.expire_at;
         self.reveal(order.info.as_ref(), step);
         self.set_wake(step);
+        step.tell(Event::Refreshed(step.context.expiry(order.expire_at)));
         Ok(())
     }
 

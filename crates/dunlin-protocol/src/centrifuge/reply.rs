@@ -24,6 +24,9 @@ pub(super) fn event(reply: &mut Writer<'_>, event: &Event) {
         Event::Push(channel, push) => {
             reply.field(4, "push", |message| self::push(message, channel, push));
         }
+        Event::Refreshed(it) => reply.field(4, "push", |message| {
+            message.field(12, "refresh", |message| expiry(message, 1, *it));
+        }),
         Event::Missed(publication) => reply.field(4, "push", |message| {
             message.text(2, "channel", publication.channel().as_str());
             message.field(4, "pub", |message| publication::whole(message, publication, Delta::Off));

@@ -32,6 +32,7 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         (any::<u32>(), outcome).prop_map(|(id, outcome)| Event::Reply { id, outcome: Ok(outcome) }),
         subscribed().prop_map(|it| Event::Push(channel(), Push::Subscribe(Box::new(it)))),
+        expiry().prop_map(Event::Refreshed),
         Just(()).prop_map(|()| Event::Ping),
     ]
 }

@@ -91,6 +91,8 @@ fn events() -> Vec<(&'static str, Event)> {
         let outcome = Err(error);
         (title, Event::Reply { id: u32::MAX, outcome })
     }));
+    events.push(("refreshed by the application", Event::Refreshed(Expiry(Some(60)))));
+    events.push(("refreshed for good", Event::Refreshed(Expiry(None))));
     events.extend(pushes().map(|(title, push)| (title, Event::Push(channel("news"), push))));
     events
 }

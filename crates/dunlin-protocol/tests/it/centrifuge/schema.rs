@@ -46,6 +46,7 @@ const PUSH: Schema = &[
     (6, "leave", One(&[(1, "info", One(CLIENT_INFO))])),
     (7, "unsubscribe", One(&[(2, "code", Number), (3, "reason", Text)])),
     (9, "subscribe", One(SUBSCRIBE)),
+    (12, "refresh", One(&[(1, "expires", Flag), (2, "ttl", Number)])),
 ];
 
 const CONNECT_RESULT: Schema = &[

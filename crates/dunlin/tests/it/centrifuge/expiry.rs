@@ -136,9 +136,15 @@ fn the_application_says_how_long_a_client_may_stay() {
         node.result("refresh", &body.to_string());
     };
     refresh("42", json!({"expire_at": unix_time(3600)}));
+    let told = stays.push();
+    let ttl = told["refresh"]["ttl"].as_i64().unwrap();
+    assert!(told["refresh"]["expires"] == true && (3590..=3600).contains(&ttl), "{told}");
     refresh("43", json!({"expire_at": unix_time(4)}));
+    assert_eq!(goes.push()["refresh"]["expires"], true);
     goes.expect_close(3005);
     stays.expect_nothing();
+    refresh("42", json!({}));
+    assert_eq!(stays.push(), json!({"refresh": {}}));
     refresh("42", json!({"expired": true}));
     stays.expect_close(3005);
 }
