@@ -51,12 +51,7 @@ pub enum Outcome {
     /// What was published.
     History(Box<HistoryPage>),
     /// The connection goes on.
-    Refresh {
-        /// The client's id.
-        client: Arc<str>,
-        /// When to come again.
-        expiry: Expiry,
-    },
+    Refresh(Expiry),
     /// The subscription goes on.
     SubRefresh(Expiry),
 }

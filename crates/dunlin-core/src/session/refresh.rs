@@ -43,10 +43,9 @@ impl Session {
         let identity = &mut self.identity;
         identity.expire_at = claims.expire_at;
         identity.token = TokenMark { id: claims.token_id, issued_at: claims.issued_at };
-        let client = identity.client.clone();
         self.set_wake(step);
         let expiry = step.context.expiry(claims.expire_at);
-        step.reply(id, Ok(Outcome::Refresh { client, expiry }));
+        step.reply(id, Ok(Outcome::Refresh(expiry)));
         self.follow_token(&claims.subscriptions, brought, step);
         Ok(())
     }

@@ -38,8 +38,8 @@ pub(super) fn whole(message: &mut Writer<'_>, publication: &Publication, delta: 
 
 /// Writes who a client is.
 pub(super) fn client_info(message: &mut Writer<'_>, info: &ClientInfo) {
-    message.text(1, "user", &info.user);
-    message.text(2, "client", &info.client);
+    message.always_text(1, "user", &info.user);
+    message.always_text(2, "client", &info.client);
     message.data(3, "conn_info", info.conn_info.as_deref());
     message.data(4, "chan_info", info.chan_info.as_deref());
 }

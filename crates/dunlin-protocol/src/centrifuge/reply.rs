@@ -52,10 +52,7 @@ fn outcome(reply: &mut Writer<'_>, outcome: &Outcome) {
             reply.field(10, "presence_stats", |message| presence_stats(message, *it));
         }
         Outcome::History(it) => reply.field(11, "history", |message| history(message, it)),
-        Outcome::Refresh { client, expiry: it } => reply.field(14, "refresh", |message| {
-            message.text(1, "client", client);
-            expiry(message, 3, *it);
-        }),
+        Outcome::Refresh(it) => reply.field(14, "refresh", |message| expiry(message, 3, *it)),
         Outcome::SubRefresh(it) => {
             reply.field(15, "sub_refresh", |message| expiry(message, 1, *it));
         }
@@ -100,15 +97,16 @@ fn presence(message: &mut Writer<'_>, members: &[ClientInfo]) {
 }
 
 fn presence_stats(message: &mut Writer<'_>, stats: PresenceStats) {
-    message.number(1, "num_clients", stats.clients as u64);
-    message.number(2, "num_users", stats.users as u64);
+    message.always_number(1, "num_clients", stats.clients as u64);
+    message.always_number(2, "num_users", stats.users as u64);
 }
 
 fn history(message: &mut Writer<'_>, page: &HistoryPage) {
-    message.list(1, "publications", &page.publications, |message, it| {
+    message.always_list(1, "publications", &page.publications, |message, it| {
         publication::whole(message, it, Delta::Off);
     });
-    position(message, Some(page.top), PositionTags { epoch: 2, offset: 3 });
+    message.always_text(2, "epoch", &page.top.epoch.to_string());
+    message.always_number(3, "offset", page.top.offset);
 }
 
 fn push(message: &mut Writer<'_>, channel: &ChannelName, push: &Push) {

@@ -1,5 +1,5 @@
 //! Messages, written field by field in either encoding. Fields that are zero, false or empty are
-//! left out.
+//! left out, but for those that readers of JSON take to be there: `always_*`.
 
 use dunlin_core::publication::Encoding;
 
@@ -43,6 +43,20 @@ impl<'a> Writer<'a> {
             Encoding::Protobuf => protobuf::key(self.out, tag),
         }
         self.message(write);
+    }
+
+    /// A list that JSON has also when it is empty.
+    pub(super) fn always_list<T>(
+        &mut self,
+        tag: u32,
+        name: &str,
+        items: &[T],
+        write: impl Fn(&mut Self, &T),
+    ) {
+        if items.is_empty() && self.encoding == Encoding::Json {
+            return self.raw(tag, name, b"[]");
+        }
+        self.list(tag, name, items, write);
     }
 
     /// A field that is a list of messages.
@@ -104,6 +118,18 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// A number that JSON has also when it is zero.
+    pub(super) fn always_number(&mut self, tag: u32, name: &str, value: impl Into<u64>) {
+        let value = value.into();
+        match self.encoding {
+            Encoding::Json if value == 0 => {
+                json::key(self.out, name);
+                json::value(self.out, &value);
+            }
+            _ => self.number(tag, name, value),
+        }
+    }
+
     pub(super) fn flag(&mut self, tag: u32, name: &str, value: bool) {
         match self.encoding {
             _ if !value => {}
@@ -118,6 +144,14 @@ impl<'a> Writer<'a> {
     pub(super) fn text(&mut self, tag: u32, name: &str, value: &str) {
         if !value.is_empty() {
             self.any_text(tag, name, value);
+        }
+    }
+
+    /// A text that JSON has also when it is empty.
+    pub(super) fn always_text(&mut self, tag: u32, name: &str, value: &str) {
+        match self.encoding {
+            Encoding::Json => self.any_text(tag, name, value),
+            Encoding::Protobuf => self.text(tag, name, value),
         }
     }
 

@@ -6,6 +6,7 @@ use dunlin_core::{
     channel::ChannelName,
     event::{Connected, Event, Expiry, HistoryPage, Outcome, Push, Subscribed},
     position::{Epoch, Position},
+    presence::PresenceStats,
     publication::{ClientInfo, Details, Kind, Publication},
 };
 use proptest::{
@@ -21,12 +22,14 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
     let outcome = prop_oneof![
         connected().prop_map(|it| Outcome::Connect(Box::new(it))),
         subscribed().prop_map(|it| Outcome::Subscribe(Box::new(it))),
-        vec(info(), 1..4).prop_map(|members| Outcome::Presence(unlike(members))),
+        vec(info(), 0..4).prop_map(|members| Outcome::Presence(unlike(members))),
         (publications(), position()).prop_map(|(publications, top)| {
             Outcome::History(Box::new(HistoryPage { publications, top }))
         }),
-        (any::<String>(), expiry())
-            .prop_map(|(client, expiry)| Outcome::Refresh { client: client.into(), expiry }),
+        expiry().prop_map(Outcome::Refresh),
+        (0..3_usize, 0..3_usize).prop_map(|(clients, users)| {
+            Outcome::PresenceStats(PresenceStats { clients, users })
+        }),
         expiry().prop_map(Outcome::SubRefresh),
     ];
     prop_oneof![

@@ -98,7 +98,7 @@ fn events() -> Vec<(&'static str, Event)> {
 }
 
 fn outcomes() -> impl Iterator<Item = (&'static str, Outcome)> {
-    let refresh = |expiry| Outcome::Refresh { client: "c1".into(), expiry: Expiry(expiry) };
+    let refresh = |expiry| Outcome::Refresh(Expiry(expiry));
     let subscribe = |subscribed| Outcome::Subscribe(Box::new(subscribed));
     let page = |publications, top| Outcome::History(Box::new(HistoryPage { publications, top }));
     [

@@ -1,5 +1,6 @@
 //! Reads replies by the schema of the protocol, with code of its own: Protobuf becomes the JSON
-//! that says the same.
+//! that says the same. In JSON some fields are there also when they are zero or empty, because SDKs
+//! read them without asking: here they are `Always` what they hold.
 
 use serde_json::{Map, Value};
 
@@ -17,9 +18,26 @@ pub(crate) enum Holds {
     Many(Schema),
     /// Values by texts, as the field 2 of entries that have their key as the field 1.
     Map(&'static [(u64, &'static str, Self); 1]),
+    /// The same, and JSON says it also when it is zero or empty.
+    Always(&'static Self),
 }
 
-use self::Holds::{Data, Flag, Many, Number, One, Text};
+use self::Holds::{Always, Data, Flag, Many, Number, One, Text};
+
+impl Holds {
+    /// What is held, and what JSON has of it that Protobuf leaves out.
+    fn unwrap(self) -> (Self, Option<Value>) {
+        let Always(it) = self else { return (self, None) };
+        let zero = match it {
+            Number => Value::from(0),
+            Text => Value::from(""),
+            Many(_) => Value::Array(Vec::new()),
+            Self::Map(_) => Value::Object(Map::new()),
+            Flag | Data | One(_) | Always(_) => panic!("nobody relies on it"),
+        };
+        (*it, Some(zero))
+    }
+}
 
 pub(crate) const REPLY: Schema = &[
     (1, "id", Number),
@@ -29,12 +47,18 @@ pub(crate) const REPLY: Schema = &[
     (6, "subscribe", One(SUBSCRIBE_RESULT)),
     (7, "unsubscribe", One(&[])),
     (8, "publish", One(&[])),
-    (9, "presence", One(&[(1, "presence", Holds::Map(&[(2, "", One(CLIENT_INFO))]))])),
-    (10, "presence_stats", One(&[(1, "num_clients", Number), (2, "num_users", Number)])),
+    (9, "presence", One(PRESENCE_RESULT)),
+    (10, "presence_stats", One(PRESENCE_STATS_RESULT)),
     (11, "history", One(HISTORY_RESULT)),
     (14, "refresh", One(REFRESH_RESULT)),
     (15, "sub_refresh", One(&[(1, "expires", Flag), (2, "ttl", Number)])),
 ];
+
+const PRESENCE_RESULT: Schema =
+    &[(1, "presence", Always(&Holds::Map(&[(2, "", One(CLIENT_INFO))])))];
+
+const PRESENCE_STATS_RESULT: Schema =
+    &[(1, "num_clients", Always(&Number)), (2, "num_users", Always(&Number))];
 
 const ERROR: Schema = &[(1, "code", Number), (2, "message", Text), (3, "temporary", Flag)];
 
@@ -82,11 +106,14 @@ const SUBSCRIBE: Schema = &[
     (7, "data", Data),
 ];
 
-const HISTORY_RESULT: Schema =
-    &[(1, "publications", Many(PUBLICATION)), (2, "epoch", Text), (3, "offset", Number)];
+const HISTORY_RESULT: Schema = &[
+    (1, "publications", Always(&Many(PUBLICATION))),
+    (2, "epoch", Always(&Text)),
+    (3, "offset", Always(&Number)),
+];
 
-const REFRESH_RESULT: Schema =
-    &[(1, "client", Text), (2, "version", Text), (3, "expires", Flag), (4, "ttl", Number)];
+/// The first two were the client's id and the server's version; nobody writes them any more.
+const REFRESH_RESULT: Schema = &[(3, "expires", Flag), (4, "ttl", Number)];
 
 const PUBLICATION: Schema = &[
     (4, "data", Data),
@@ -97,8 +124,12 @@ const PUBLICATION: Schema = &[
     (14, "epoch", Text),
 ];
 
-const CLIENT_INFO: Schema =
-    &[(1, "user", Text), (2, "client", Text), (3, "conn_info", Data), (4, "chan_info", Data)];
+const CLIENT_INFO: Schema = &[
+    (1, "user", Always(&Text)),
+    (2, "client", Always(&Text)),
+    (3, "conn_info", Data),
+    (4, "chan_info", Data),
+];
 
 /// The replies of a Protobuf message.
 pub(crate) fn replies(mut message: &[u8]) -> Vec<Value> {
@@ -111,13 +142,14 @@ pub(crate) fn replies(mut message: &[u8]) -> Vec<Value> {
 
 /// A message of the schema.
 fn read(schema: Schema, mut message: &[u8]) -> Value {
-    let mut object = Map::new();
+    let always = |field: &(u64, &str, Holds)| Some((field.1.to_owned(), field.2.unwrap().1?));
+    let mut object: Map<String, Value> = schema.iter().filter_map(always).collect();
     while !message.is_empty() {
         let (number, wire_type) = key(&mut message);
         let field = schema.iter().find(|field| field.0 == number);
         let (_, name, holds) = *field.unwrap_or_else(|| panic!("no field {number}"));
         let slot = object.entry(name).or_insert(Value::Null);
-        match (wire_type, holds) {
+        match (wire_type, holds.unwrap().0) {
             (0, Number) => *slot = varint(&mut message).into(),
             (0, Flag) => *slot = (varint(&mut message) == 1).into(),
             (2, Text) => *slot = str::from_utf8(bytes(&mut message)).unwrap().into(),
