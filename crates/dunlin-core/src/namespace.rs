@@ -59,6 +59,8 @@ pub struct ChannelOptions {
     pub allowed_delta_types: Vec<DeltaType>,
     /// Every publication of a client is sent as delta to those who negotiated one.
     pub delta_publish: bool,
+    /// A payload may have no bytes, where that can be told from none.
+    pub allow_empty_data: bool,
     /// Subscriptions may filter by tags.
     pub allow_tags_filter: bool,
     /// What names in the namespace look like, behind the first `:`; absent = any name.
@@ -142,6 +144,7 @@ impl Default for ChannelOptions {
             allow_user_limited_channels: false,
             allowed_delta_types: Vec::new(),
             delta_publish: false,
+            allow_empty_data: false,
             allow_tags_filter: false,
             channel_regex: None,
             allow_plain_subscribe: false,

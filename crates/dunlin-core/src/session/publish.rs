@@ -12,7 +12,7 @@ use crate::{
     error::{ClientError, PublishOutcome},
     event::Outcome,
     namespace::ChannelOptions,
-    publication::{Details, Kind, Publication},
+    publication::{Details, Encoding, Kind, Publication},
     rights,
 };
 
@@ -20,12 +20,14 @@ impl Session {
     /// Publishes what a client sent; [`Session::published`] tells it the outcome.
     pub(super) fn publish(&self, id: u32, channel: &str, data: Bytes, step: &mut Step<'_>) -> Done {
         let channel = channel_name(channel)?;
-        if data.is_empty() {
-            return Err(ClientError::BadRequest.into());
-        }
         let asker = self.asker(step.context.rules);
         let membership = self.membership(&channel);
         let options = rights::publish(step.context.namespaces, &channel, asker, membership)?;
+        // In JSON no bytes are no payload at all.
+        let may_be_empty = self.encoding == Encoding::Protobuf && options.allow_empty_data;
+        if data.is_empty() && !may_be_empty {
+            return Err(ClientError::BadRequest.into());
+        }
         let chan_info = self.subscription(&channel).and_then(|s| s.info.clone());
         let details = Details {
             info: Some(self.info(chan_info)),

@@ -34,11 +34,16 @@ fn subscribe() -> impl Strategy<Value = Request> {
     )
 }
 
+fn payload() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(&["{}", "null", ""][..])
+}
+
 fn request() -> impl Strategy<Value = Request> {
     prop_oneof![
         6 => subscribe(),
         3 => name().prop_map(Request::Unsubscribe),
-        4 => name().prop_map(|channel| Request::Publish { channel, data: Bytes::from("{}") }),
+        4 => (name(), payload())
+            .prop_map(|(channel, data)| Request::Publish { channel, data: Bytes::from(data) }),
         1 => name().prop_map(Request::Presence),
         1 => name().prop_map(Request::PresenceStats),
         2 => name().prop_map(|channel| {

@@ -1,6 +1,6 @@
 //! Requests as they are written: by their names in JSON, by their numbers in Protobuf. Absent, null
-//! and zero are the same. Fields that nothing here asks for are left out, and skipped like unknown
-//! ones.
+//! and zero are the same, but for payloads, which may be null. Fields that nothing here asks for
+//! are left out, and skipped like unknown ones.
 
 mod vocabulary;
 
@@ -170,10 +170,10 @@ struct SubRefreshRequest {
     r#type: Option<i32>,
 }
 
-/// A JSON value as it stands.
+/// A JSON value as it stands, null included.
 fn raw<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Bytes>, D::Error> {
-    let value = Option::<&RawValue>::deserialize(from)?;
-    Ok(value.map(|value| Bytes::copy_from_slice(value.get().as_bytes())))
+    let value = <&RawValue>::deserialize(from)?;
+    Ok(Some(Bytes::copy_from_slice(value.get().as_bytes())))
 }
 
 fn default_if_null<'de, D, T>(from: D) -> Result<T, D::Error>

@@ -29,14 +29,14 @@ struct Post {
 
 impl Post {
     fn new(fields: fields::Publish) -> Result<Self, ClientError> {
-        let (kind, data) = match (fields.b64data.filter(|text| !text.is_empty()), fields.data) {
-            // Any bytes may be meant, so it is binary whatever it holds.
-            (Some(base64), _) => {
+        let (kind, data) = match (fields.b64data, fields.data) {
+            (Some(base64), data) if !base64.is_empty() || data.is_none() => {
+                // Any bytes may be meant, so it is binary whatever it holds.
                 let data = BASE64_STANDARD.decode(base64).map_err(|_| ClientError::BadRequest)?;
                 (Kind::Binary, Bytes::from(data))
             }
-            (None, Some(json)) => (Kind::Text, Bytes::from(Box::<str>::from(json).into_string())),
-            (None, None) => return Err(ClientError::BadRequest),
+            (_, Some(json)) => (Kind::Text, Bytes::from(Box::<str>::from(json).into_string())),
+            _ => return Err(ClientError::BadRequest),
         };
         let terms = Terms {
             idempotency_key: fields.idempotency_key.unwrap_or_default(),
@@ -96,6 +96,9 @@ impl Api {
     ) -> Result<oneshot::Receiver<PublishOutcome>, ClientError> {
         let channel = ChannelName::new(channel).map_err(|_| ClientError::BadRequest)?;
         let options = self.options(&channel)?;
+        if post.data.is_empty() && !options.allow_empty_data {
+            return Err(ClientError::BadRequest);
+        }
         let retention = options.retention().filter(|_| !post.skip_history);
         let mut details = post.details.clone();
         details.allows_delta |= options.delta_publish;

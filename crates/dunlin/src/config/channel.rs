@@ -114,6 +114,7 @@ struct WrittenOptions {
     #[serde(with = "delta_types")]
     allowed_delta_types: Vec<DeltaType>,
     delta_publish: bool,
+    allow_empty_data: bool,
     allow_tags_filter: bool,
     #[serde(with = "pattern")]
     channel_regex: Option<ChannelRegex>,

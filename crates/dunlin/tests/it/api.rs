@@ -116,6 +116,11 @@ fn a_publish_that_makes_no_sense_is_refused() {
         assert_eq!(node.error("publish", body), code, "{body}");
     }
     assert_eq!(node.result("publish", r#"{"channel":"c","data":null}"#), json!({}));
+    let empty = r#"{"channel":"c","b64data":""}"#;
+    assert_eq!(node.error("publish", empty), 107);
+    let lenient = Node::start(&[KEY_SETTING, "channel.without_namespace.allow_empty_data=true"]);
+    assert_eq!(lenient.result("publish", empty), json!({}));
+    assert_eq!(lenient.error("publish", r#"{"channel":"c"}"#), 107);
     assert_eq!(node.error("rpc", r#"{"method":"m"}"#), 108);
     assert_eq!(node.error("rpc", "{}"), 107);
 }

@@ -89,9 +89,10 @@ fn filter() -> impl Strategy<Value = FilterNode> {
     })
 }
 
-/// A JSON text; never null, which is no data.
+/// A JSON text.
 pub(crate) fn json() -> impl Strategy<Value = Bytes> {
     let leaf = prop_oneof![
+        Just(Value::Null),
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
         any::<String>().prop_map(Value::from),

@@ -126,9 +126,12 @@ fn null_is_absent_and_what_is_unknown_is_skipped() {
     let null = r#"{"id":1,"connect":{"token":null,"subs":null}}"#;
     let empty = one(Encoding::Json, br#"{"id":1,"connect":{}}"#);
     assert_eq!(one(Encoding::Json, null.as_bytes()), empty);
-    let null = r#"{"id":1,"publish":{"channel":"c","data":null}}"#;
-    let empty = Request::Publish { channel: "c".to_owned(), data: Bytes::new() };
-    assert_eq!(one(Encoding::Json, null.as_bytes()), Ok(empty));
+    // A payload that is null is one.
+    for (written, data) in [("", ""), (r#","data":null"#, "null")] {
+        let message = format!(r#"{{"id":1,"publish":{{"channel":"c"{written}}}}}"#);
+        let expected = Request::Publish { channel: "c".to_owned(), data: Bytes::from(data) };
+        assert_eq!(one(Encoding::Json, message.as_bytes()), Ok(expected));
+    }
 
     // Numbers, texts and fixed sizes at numbers that no one gave out.
     let unknown = b"\x17\xF8\x01\x2A\xFA\x01\x01x\xFD\x01\0\0\0\0\xF9\x01\0\0\0\0\0\0\0\0";

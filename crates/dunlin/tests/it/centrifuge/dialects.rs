@@ -86,6 +86,35 @@ fn what_one_publishes_all_get_in_their_own_way() {
     });
 }
 
+/// To those who read JSON no bytes are an empty text.
+#[test]
+fn null_is_a_payload_and_no_bytes_are_one_where_that_is_allowed() {
+    each(&[], |flock| {
+        let mut plain = flock.node(1).join("kept:a");
+        let mut json = CentrifugeClient::connect(flock.node(0), "42");
+        json.subscribe("kept:a");
+        let mut protobuf = protobuf(flock.node(1), "kept:a");
+        json.publish("kept:a", Value::Null);
+        assert_eq!(plain.receive_text(), "null");
+        assert_eq!(json.publication("kept:a"), Value::Null);
+        brings(&mut protobuf, b"null");
+
+        let publish = |channel: &str| {
+            let publish = field(7, &field(1, channel.as_bytes()));
+            delimited([vec![8, 3], publish].concat())
+        };
+        protobuf.send_binary(&publish("kept:a"));
+        assert_eq!(plain.receive_text(), "");
+        assert_eq!(json.publication("kept:a"), "");
+        assert_eq!(json.error("publish", json!({"channel": "kept:a"})), 107);
+
+        let mut elsewhere = self::protobuf(flock.node(0), "c");
+        elsewhere.send_binary(&publish("c"));
+        let Message::Binary(reply) = elsewhere.receive() else { panic!("not Protobuf") };
+        assert!(holds(&reply, b"bad request"), "{reply:?}");
+    });
+}
+
 #[test]
 fn binary_is_recovered_by_those_who_can_read_it() {
     let node = node(&[]);

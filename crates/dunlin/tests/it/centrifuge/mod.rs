@@ -43,6 +43,7 @@ const CONFIG: &str = r#"
     allow_history_for_subscriber = true
     allow_plain_subscribe = true
     allow_plain_publish = true
+    allow_empty_data = true
 
     [[channel.namespaces]]
     name = "cache"
