@@ -87,8 +87,11 @@ fn decode(encoding: Encoding, message: &[u8]) -> Vec<Command> {
 fn held(command: &Command) -> usize {
     match &command.request {
         Request::Connect(it) => {
-            let recover = it.recover.iter().map(|(channel, at)| channel.len() + at.epoch.len());
-            it.token.len() + recover.sum::<usize>()
+            let channels = it
+                .channels
+                .iter()
+                .map(|(channel, at)| channel.len() + at.as_ref().map_or(0, |at| at.epoch.len()));
+            it.token.len() + channels.sum::<usize>()
         }
         Request::Subscribe(it) => {
             let epoch = it.resume.as_ref().map_or(0, |resume| resume.epoch.len());

@@ -65,8 +65,8 @@ pub enum Request {
 pub struct Connect {
     /// A connection token; empty = none.
     pub token: String,
-    /// Server-side subscriptions to go on with: where they were.
-    pub recover: Vec<(String, Resume)>,
+    /// Channels to be in from the start, and where the client was in them if it wants to go on.
+    pub channels: Vec<(String, Option<Resume>)>,
 }
 
 /// How a subscription should be.

@@ -22,7 +22,7 @@ use crate::{
     error::{ClientError, Disconnect},
     event::{Connected, Event, Outcome, Subscribed},
     publication::Kind,
-    rights::{self, Features},
+    rights::{self, Features, Proof},
 };
 
 /// A client that may come in if its user may have one more connection.
@@ -42,7 +42,7 @@ impl Session {
     ) -> Done {
         self.phase = Phase::Connecting(Box::new(Connecting {
             id,
-            recover: asked.recover,
+            channels: asked.channels,
             waiting: Waiting::default(),
             outstanding: 0,
             subscribed: Vec::new(),
@@ -136,17 +136,25 @@ impl Session {
         {
             channels.push((personal, &none));
         }
+        let Phase::Connecting(connecting) = &self.phase else { return Ok(Vec::new()) };
+        for (name, _) in &connecting.channels {
+            let is_new = |channel: &ChannelName| channels.iter().all(|(other, _)| other != channel);
+            let own = may_begin_in(name, &claims.user, step).filter(is_new);
+            channels.extend(own.map(|channel| (channel, &none)));
+            if channels.len() > rules.channels_max {
+                break;
+            }
+        }
         if channels.len() > rules.channels_max {
             return Err(Disconnect::ChannelLimit.into());
         }
-        let Phase::Connecting(connecting) = &self.phase else { return Ok(Vec::new()) };
         let wanted = channels.into_iter().map(|(channel, options)| {
-            let resume = connecting.recover.iter().find(|(name, _)| name == channel.as_str());
-            let resume = resume.map(|(_, resume)| resume);
+            let asked = connecting.channels.iter().find(|(name, _)| name == channel.as_str());
+            let resume = asked.and_then(|(_, resume)| resume.as_ref());
             let to = AnswerTo::Connect;
             let user = &claims.user;
             let wanted = server_side_subscription(&channel, options, resume, user, to, step)?;
-            Ok(wanted.named_by_token(user, rules))
+            Ok(wanted.named_by(claims, rules))
         });
         Ok(wanted.collect::<Result<_, ClientError>>()?)
     }
@@ -213,7 +221,16 @@ impl Session {
     }
 }
 
-/// A subscription that the application asked for.
+/// The channel of this name, if the user may enter it by itself. One that it may not, or no longer,
+/// is no reason to keep it out.
+fn may_begin_in(name: &str, user: &str, step: &Step<'_>) -> Option<ChannelName> {
+    let channel = ChannelName::new(name).ok()?;
+    let asker = rights::Asker { user, trust: step.context.rules.trust };
+    let right = rights::subscribe(step.context.namespaces, &channel, asker, Proof::Nothing);
+    right.is_ok().then_some(channel)
+}
+
+/// A subscription that begins without a command of its own.
 pub(super) fn server_side_subscription(
     channel: &ChannelName,
     subscriber: &SubscriptionOptions,

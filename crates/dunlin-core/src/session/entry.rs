@@ -10,7 +10,7 @@ use super::{
 use crate::{
     auth::{
         TokenError,
-        claims::{Overrides, SubscriptionClaims},
+        claims::{ConnectionClaims, Overrides, SubscriptionClaims},
     },
     broker::Since,
     channel::ChannelName,
@@ -36,10 +36,11 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// The same as one that a connection token names. A user's own channel needs none.
-    pub(super) fn named_by_token(mut self, user: &str, rules: &Rules) -> Self {
-        let is_own = rules.personal_channel(user).as_ref() == Some(&self.subscription.channel);
-        self.subscription.is_named_by_token = !is_own;
+    /// The same, with a note of whether the token names it. A user's own channel needs no token.
+    pub(super) fn named_by(mut self, claims: &ConnectionClaims, rules: &Rules) -> Self {
+        let channel = &self.subscription.channel;
+        let is_own = rules.personal_channel(&claims.user).as_ref() == Some(channel);
+        self.subscription.is_named_by_token = claims.subscriptions.contains_key(channel) && !is_own;
         self
     }
 }

@@ -83,8 +83,8 @@ enum Phase {
 struct Connecting {
     /// The command's number.
     id: u32,
-    /// Server-side subscriptions that the client wants to go on with: where they were.
-    recover: Vec<(String, command::Resume)>,
+    /// Channels that the client wants to be in, and where it was in them.
+    channels: Vec<(String, Option<command::Resume>)>,
     /// What the client sent meanwhile.
     waiting: Waiting,
     /// Server-side subscriptions to come.

@@ -40,7 +40,7 @@ impl Session {
                 let to = AnswerTo::Nobody;
                 let wanted =
                     server_side_subscription(channel, options, None, &claims.user, to, step)?;
-                Ok(wanted.named_by_token(&claims.user, rules))
+                Ok(wanted.named_by(claims, rules))
             });
         let wanted = wanted.collect::<Result<Vec<_>, ClientError>>()?;
         if named.len() > rules.channels_max {

@@ -61,8 +61,9 @@ fn command(request: impl Strategy<Value = Request>) -> impl Strategy<Value = Act
 
 fn connect() -> impl Strategy<Value = Act> {
     let token = prop::sample::select(&["", "t"][..]);
-    command(token.prop_map(|token| {
-        Request::Connect(Box::new(Connect { token: token.to_owned(), ..Connect::default() }))
+    let resume = prop::option::of(Just(Resume::default()));
+    command((token, vec((name(), resume), 0..4)).prop_map(|(token, channels)| {
+        Request::Connect(Box::new(Connect { token: token.to_owned(), channels }))
     }))
 }
 

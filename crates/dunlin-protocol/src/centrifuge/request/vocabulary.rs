@@ -39,10 +39,9 @@ impl Command {
 
 impl From<ConnectRequest> for Request {
     fn from(request: ConnectRequest) -> Self {
-        let recover = |(channel, sub): (String, SubscribeRequest)| Some((channel, sub.resume()?));
         Self::Connect(Box::new(Connect {
             token: request.token.unwrap_or_default(),
-            recover: request.subs.into_iter().filter_map(recover).collect(),
+            channels: request.subs.into_iter().map(|(name, sub)| (name, sub.resume())).collect(),
         }))
     }
 }

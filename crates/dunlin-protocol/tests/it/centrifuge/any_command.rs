@@ -40,9 +40,9 @@ fn request() -> impl Strategy<Value = Request> {
 }
 
 fn connect() -> impl Strategy<Value = Connect> {
-    let recover = btree_map(any::<String>(), resume(), 0..3);
-    (any::<String>(), recover)
-        .prop_map(|(token, recover)| Connect { token, recover: recover.into_iter().collect() })
+    let channels = btree_map(any::<String>(), option::of(resume()), 0..3);
+    (any::<String>(), channels)
+        .prop_map(|(token, channels)| Connect { token, channels: channels.into_iter().collect() })
 }
 
 prop_compose! {

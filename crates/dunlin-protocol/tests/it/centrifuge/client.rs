@@ -42,8 +42,10 @@ fn command(command: &Command) -> Vec<Field> {
     let channel = |channel| One(vec![text(1, "channel", channel)]);
     let request = match &command.request {
         Request::Connect(it) => {
-            let recover = |(channel, at): &(String, Resume)| (channel.clone(), recover(at).into());
-            let subs = Map(it.recover.iter().map(recover).collect());
+            let sub = |(channel, at): &(String, Option<Resume>)| {
+                (channel.clone(), at.iter().flat_map(recover).collect())
+            };
+            let subs = Map(it.channels.iter().map(sub).collect());
             let fields = vec![text(1, "token", &it.token), Field(3, "subs", subs)];
             Field(4, "connect", One(fields))
         }

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{each, node};
 use crate::harness::{CentrifugeClient, Node, token};
@@ -28,7 +28,46 @@ fn a_client_is_told_of_its_subscriptions_with_the_reply() {
     let connected = again.result("connect", connect);
     let kept = &connected["subs"]["kept:a"];
     assert_eq!((&kept["recovered"], &kept["publications"][0]["data"]), (&json!(true), &json!(1)));
-    assert_eq!(connected["subs"].as_object().unwrap().len(), 2, "{connected}");
+    // It may enter the other one by itself.
+    let subs = connected["subs"].as_object().unwrap();
+    assert!(subs.keys().eq(["#42", "c", "kept:a"]), "{connected}");
+}
+
+#[test]
+fn a_client_may_begin_in_channels_that_it_may_enter() {
+    let node = node(&["client.channel_limit=4"]);
+    let published = json!({"channel": "kept:a", "data": 1}).to_string();
+    let epoch = node.result("publish", &published)["epoch"].clone();
+    let enter = |subs: Value| {
+        let mut client = CentrifugeClient::open(&node);
+        let connect = json!({"token": token(&json!({"sub": "42"})), "subs": subs});
+        client.pipeline(&[("connect", connect)]);
+        client
+    };
+    let resume = json!({"recover": true, "offset": 0, "epoch": epoch});
+    // What it may not enter, what is not there and what cannot be is passed over: a client that
+    // was subscribed by the application asks for it again when it comes back.
+    let others = ["closed:a", "$c", "not:there", "#42", "users:#43", ""];
+    let mut subs: Map<String, Value> =
+        others.into_iter().map(|name| (name.to_owned(), json!({}))).collect();
+    subs.extend([("kept:a".to_owned(), resume), ("seen:a".to_owned(), json!({}))]);
+    subs.insert("users:#42".to_owned(), json!({}));
+    let mut client = enter(subs.into());
+    let connected = client.next()["connect"].take();
+    let subs = connected["subs"].as_object().unwrap();
+    assert!(subs.keys().eq(["kept:a", "seen:a", "users:#42"]), "{connected}");
+    let kept = &subs["kept:a"];
+    assert_eq!((&kept["recovered"], &kept["publications"][0]["data"]), (&json!(true), &json!(1)));
+    assert_eq!(client.push()["join"]["info"]["user"], "42");
+    client.publish("kept:a", 2);
+    assert_eq!(client.publication("kept:a"), 2);
+    // They are the client's own: a token has nothing to say of them.
+    client.result("refresh", json!({"token": token(&json!({"sub": "42"}))}));
+    client.publish("kept:a", 3);
+    assert_eq!(client.publication("kept:a"), 3);
+
+    let too_many = ["a", "b", "c", "d", "e"].map(|name| (name.to_owned(), json!({})));
+    enter(Map::from_iter(too_many).into()).expect_close(3505);
 }
 
 #[test]
