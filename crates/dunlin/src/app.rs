@@ -173,7 +173,7 @@ fn api(
     control: &Arc<Control>,
     metrics: Metrics,
 ) -> anyhow::Result<Arc<Api>> {
-    let config = &config.http_api;
+    let (config, limits) = (&config.http_api, &config.limits);
     Ok(Arc::new(Api {
         node: Arc::clone(node),
         control: Arc::clone(control),
@@ -181,6 +181,7 @@ fn api(
         keys: api::Keys::new(&config.key, config.insecure)?,
         error_mode: config.error_mode,
         body_bytes: config.body_bytes,
+        body_age: limits.handshake_age,
     }))
 }
 

@@ -1,7 +1,11 @@
 //! Connecting: who a client is, and the channels that it is subscribed to from the start. Its
 //! reply brings all of them, so until then nothing is written to it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     Connecting, Done, Effect, Identity, Inquiry, Phase, Refusal, Session, Side, Subscription,
@@ -24,6 +28,9 @@ use crate::{
     publication::Kind,
     rights::{self, Features, Proof},
 };
+
+/// How long a client may stay that was told why it is not let in.
+const REFUSAL_GRACE: Duration = Duration::from_secs(1);
 
 /// A client that may come in if its user may have one more connection.
 #[derive(Debug)]
@@ -196,7 +203,8 @@ impl Session {
         self.take_waiting(connecting.waiting, step)
     }
 
-    /// Tells a client why it is not let in; it is closed a little later unless it goes itself.
+    /// Tells a client why it is not let in; unless it goes itself it is closed when it has had time
+    /// to read that.
     pub(super) fn refuse_connect(
         &mut self,
         error: ClientError,
@@ -206,7 +214,7 @@ impl Session {
         let id = connecting.id;
         self.end_subscriptions(step);
         step.push(Effect::DropHeldBack);
-        self.phase = Phase::Refused(step.context.clock.now() + step.context.rules.connect_within);
+        self.phase = Phase::Refused(step.context.clock.now() + REFUSAL_GRACE);
         step.push(Effect::TellFirst(Event::Reply { id, outcome: Err(error) }));
         self.set_wake(step);
         Ok(())

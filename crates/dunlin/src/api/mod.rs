@@ -3,6 +3,7 @@
 pub mod fields;
 pub mod request;
 
+mod body;
 mod channel;
 mod key;
 mod orders;
@@ -11,7 +12,7 @@ mod reply;
 mod respond;
 mod survey;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use dunlin_core::{error::ClientError, metrics::Metrics, node::Node};
 
@@ -29,6 +30,8 @@ pub(crate) struct Api {
     pub(crate) error_mode: Option<ErrorMode>,
     /// Largest body of a request.
     pub(crate) body_bytes: usize,
+    /// Longest time from a request's head to the end of its body.
+    pub(crate) body_age: Duration,
 }
 
 impl Api {

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, Path, Request, State, rejection::BytesRejection},
+    extract::{DefaultBodyLimit, Path, Request, State},
     http::{HeaderMap, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -18,6 +17,7 @@ use tokio::task::JoinSet;
 
 use super::{
     Api,
+    body::{Body, Unread},
     reply::{Named, Reply, Wrapped, WrittenError},
     request::{Call, Request as Asked, Undecodable},
 };
@@ -67,18 +67,14 @@ async fn method(
     State(api): State<Arc<Api>>,
     Path(method): Path<String>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Body,
 ) -> Response {
     let answer = api.answer(Some(&method), &headers, body).await;
     answer.unwrap_or_else(|refusal| api.refuse(refusal))
 }
 
 /// `POST /api`: calls in the old form.
-async fn legacy(
-    State(api): State<Arc<Api>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
+async fn legacy(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body) -> Response {
     let answer = api.answer(None, &headers, body).await;
     answer.unwrap_or_else(|refusal| api.refuse(refusal))
 }
@@ -107,9 +103,9 @@ impl Api {
         self: &Arc<Self>,
         method: Option<&str>,
         headers: &HeaderMap,
-        body: Result<Bytes, BytesRejection>,
+        Body(body): Body,
     ) -> Result<Response, Refusal> {
-        let body = body.map_err(|rejection| self.unread(&rejection))?;
+        let body = body.map_err(|unread| self.unread(&unread))?;
         Ok(match Asked::parse(method, &body)? {
             Asked::One(call) if matches!(*call, Call::Unknown) => {
                 let why = "no such method; GET /api/openapi.json names all".to_owned();
@@ -157,15 +153,21 @@ impl Api {
         replies.into_iter().map(|(_, reply)| reply).collect()
     }
 
-    /// A body that did not come, or is too large.
-    fn unread(&self, rejection: &BytesRejection) -> Refusal {
-        let status = rejection.status();
+    /// A body that did not come, or not in time, or is too large.
+    fn unread(&self, unread: &Unread) -> Refusal {
+        let status = match unread {
+            Unread::Rejected(rejection) => rejection.status(),
+            Unread::TooSlow => StatusCode::REQUEST_TIMEOUT,
+        };
         let why = match status {
             StatusCode::PAYLOAD_TOO_LARGE => {
                 format!(
                     "the body has more than the {} bytes of http_api.body_bytes",
                     self.body_bytes
                 )
+            }
+            StatusCode::REQUEST_TIMEOUT => {
+                format!("the body took longer than limits.handshake_age, {:?}", self.body_age)
             }
             _ => "the body did not arrive whole".to_owned(),
         };
@@ -177,7 +179,14 @@ impl Api {
         let code = status.as_u16();
         self.count("", code.into());
         tracing::debug!(code, why, "refused a request to the API");
-        (status, Json(json!({ "error": { "code": code, "message": why } }))).into_response()
+        let body = Json(json!({ "error": { "code": code, "message": why } }));
+        match status {
+            // The rest of its body would be taken for the next request.
+            StatusCode::REQUEST_TIMEOUT => {
+                (status, [(header::CONNECTION, "close")], body).into_response()
+            }
+            _ => (status, body).into_response(),
+        }
     }
 
     fn count(&self, method: &'static str, code: u32) {

@@ -5,7 +5,8 @@ use std::{fs, time::Instant};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Flock, KEY, KEY_SETTING, Message, Node, NodeCommand, Response, SECRET_SETTING, Session, get,
+    Flock, KEY, KEY_SETTING, Message, Node, NodeCommand, Response, SECRET_SETTING, Session,
+    exchange, get,
 };
 
 const NAMESPACES: &str = r#"
@@ -365,6 +366,18 @@ fn bodies_are_bounded_and_have_to_be_json() {
     }
     assert_eq!(get(node.address, &format!("/api/publish?api_key={KEY}")).status, 405);
     assert_eq!(node.metrics().sum("dunlin_panics_total"), 0.0);
+}
+
+#[test]
+fn a_body_has_to_come_in_time() {
+    let node = Node::start(&[KEY_SETTING, "limits.handshake_age=1s"]);
+    let request = format!(
+        "POST /api/publish HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {KEY}\r\n\
+         Content-Length: 100\r\n\r\n{{\"channel\""
+    );
+    let response = exchange(node.address, &request);
+    assert_eq!(response.status, 408);
+    assert!(refusal(&response).contains("limits.handshake_age"), "{}", response.body);
 }
 
 #[test]

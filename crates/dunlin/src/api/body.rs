@@ -1,0 +1,32 @@
+//! The body of a request, which has to come in a bounded time.
+
+use std::{convert::Infallible, sync::Arc};
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, Request, rejection::BytesRejection},
+};
+use tokio::time::timeout;
+
+use super::Api;
+
+/// A body that came, or why it did not.
+pub(super) struct Body(pub(super) Result<Bytes, Unread>);
+
+/// Why there is no body.
+pub(super) enum Unread {
+    /// It is too large, or its sender has gone.
+    Rejected(BytesRejection),
+    /// It took longer than [`Api::body_age`].
+    TooSlow,
+}
+
+impl FromRequest<Arc<Api>> for Body {
+    type Rejection = Infallible;
+
+    async fn from_request(request: Request, api: &Arc<Api>) -> Result<Self, Infallible> {
+        let read = timeout(api.body_age, Bytes::from_request(request, api)).await;
+        let body = read.map_err(|_| Unread::TooSlow);
+        Ok(Self(body.and_then(|body| body.map_err(Unread::Rejected))))
+    }
+}
