@@ -14,6 +14,9 @@ mod jwks;
 mod key;
 mod written;
 
+/// The year 5138 in unix seconds, which nobody means; in milliseconds, 1973.
+pub const SECONDS_END: u64 = 100_000_000_000;
+
 /// Longest token, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 4096;
 

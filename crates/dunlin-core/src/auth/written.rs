@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 
-use super::{JSON_DEPTH_MAX, TokenError, claims::Overrides};
+use super::{JSON_DEPTH_MAX, SECONDS_END, TokenError, claims::Overrides};
 use crate::json;
 
 /// What both kinds of tokens say, as it is written.
@@ -86,9 +86,6 @@ pub(super) enum Audience {
 
 /// Seconds since 1970 (RFC 7519 section 2); fractions are cut off.
 pub(super) struct NumericDate(pub(super) u64);
-
-/// The year 5138 in seconds; in milliseconds, 1973.
-const SECONDS_END: u64 = 100_000_000_000;
 
 impl NumericDate {
     /// Whether nobody can mean that in seconds.

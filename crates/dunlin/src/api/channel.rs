@@ -10,7 +10,7 @@ use dunlin_core::{
     namespace::{ChannelOptions, Retention},
 };
 
-use super::{Api, fields, reply::Reply};
+use super::{Api, failure::Failure, fields, reply::Reply};
 
 impl Api {
     pub(super) async fn presence(&self, fields: fields::OfChannel) -> Reply {
@@ -29,7 +29,8 @@ impl Api {
         let since = fields.since.map(since).transpose()?;
         // Before the first publication there is none.
         if is_reverse && since.is_some_and(|since| since.offset == 0) {
-            return Err(ClientError::BadRequest);
+            let why = "before offset 0 there is nothing; leave it out to read from the end";
+            return Err(Failure::of_field("since", why));
         }
         // Less than zero asks for all that there is.
         let limit = usize::try_from(fields.limit.unwrap_or_default()).unwrap_or(usize::MAX);
@@ -44,34 +45,39 @@ impl Api {
     }
 
     /// The options of a channel, if it can be.
-    pub(super) fn options(
-        &self,
-        channel: &ChannelName,
-    ) -> Result<&Arc<ChannelOptions>, ClientError> {
-        self.node.namespaces().options(channel).ok_or(ClientError::UnknownChannel)
+    pub(super) fn options(&self, channel: &ChannelName) -> Result<&Arc<ChannelOptions>, Failure> {
+        self.node.namespaces().options(channel).ok_or_else(|| {
+            let why = format_args!("the namespace of {channel} is not in channel.namespaces");
+            Failure::new(ClientError::UnknownChannel, why)
+        })
     }
 
-    fn channel_with_presence(&self, fields: fields::OfChannel) -> Result<ChannelName, ClientError> {
-        let channel = name(fields.channel)?;
+    fn channel_with_presence(&self, fields: fields::OfChannel) -> Result<ChannelName, Failure> {
+        let channel = name("channel", fields.channel)?;
         match self.options(&channel)?.presence {
             true => Ok(channel),
-            false => Err(ClientError::NotAvailable),
+            false => Err(without(&channel, "presence")),
         }
     }
 
     fn channel_with_history(
         &self,
         written: Option<String>,
-    ) -> Result<(ChannelName, Retention), ClientError> {
-        let channel = name(written)?;
-        let retention = self.options(&channel)?.retention().ok_or(ClientError::NotAvailable)?;
-        Ok((channel, retention))
+    ) -> Result<(ChannelName, Retention), Failure> {
+        let channel = name("channel", written)?;
+        let retention = self.options(&channel)?.retention();
+        retention.map(|it| (channel.clone(), it)).ok_or_else(|| without(&channel, "history"))
     }
 }
 
-/// A channel's name as a caller wrote it.
-pub(super) fn name(written: Option<String>) -> Result<ChannelName, ClientError> {
-    ChannelName::new(&written.unwrap_or_default()).map_err(|_| ClientError::BadRequest)
+fn without(channel: &ChannelName, what: &str) -> Failure {
+    Failure::new(ClientError::NotAvailable, format_args!("{channel} has no {what}"))
+}
+
+/// A channel's name as a caller wrote it into this field.
+pub(super) fn name(field: &'static str, written: Option<String>) -> Result<ChannelName, Failure> {
+    let name = ChannelName::new(&written.unwrap_or_default());
+    name.map_err(|why| Failure::of_field(field, why))
 }
 
 /// A position of the past; an epoch that no node of ours gave out is as lost as any other.

@@ -5,6 +5,7 @@ pub mod request;
 
 mod body;
 mod channel;
+mod failure;
 mod key;
 mod orders;
 mod publish;
@@ -16,8 +17,8 @@ use std::{sync::Arc, time::Duration};
 
 use dunlin_core::{error::ClientError, metrics::Metrics, node::Node};
 
+use self::{failure::Failure, reply::Reply, request::Call};
 pub(crate) use self::{key::Keys, respond::routes};
-use self::{reply::Reply, request::Call};
 use crate::{config::ErrorMode, control::Control};
 
 /// What the methods share.
@@ -54,15 +55,15 @@ impl Api {
             Call::Channels(fields) => self.channels(fields).await,
             Call::Connections(fields) => self.connections(fields).await,
             Call::Info => self.info().await,
-            Call::Unknown => Err(ClientError::MethodNotFound),
+            Call::Unknown => Err(ClientError::MethodNotFound.into()),
         }
     }
 }
 
 /// There are no extensions, so there are no methods of theirs.
-fn rpc(fields: &fields::Rpc) -> ClientError {
+fn rpc(fields: &fields::Rpc) -> Failure {
     match fields.method.as_deref() {
-        None | Some("") => ClientError::BadRequest,
-        Some(_) => ClientError::NotAvailable,
+        None | Some("") => Failure::of_field("method", "it is missing"),
+        Some(_) => Failure::new(ClientError::NotAvailable, "this server has no extensions"),
     }
 }

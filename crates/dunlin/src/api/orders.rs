@@ -1,6 +1,7 @@
 //! Orders: what the application wants done to its clients, on whichever node they are. They are
 //! answered once the broker has them.
 
+use bytes::Bytes;
 use dunlin_core::{
     auth::{ID_BYTES_MAX, claims::SubscriptionOptions},
     command::Resume,
@@ -11,7 +12,9 @@ use dunlin_core::{
 use serde_json::value::RawValue;
 
 use super::{
-    Api, channel, fields,
+    Api, channel,
+    failure::{Failure, seconds},
+    fields,
     reply::{Answer, Reply},
     request::DEPTH_MAX,
 };
@@ -26,14 +29,14 @@ const REASON_BYTES_MAX: usize = 123;
 impl Api {
     pub(super) async fn subscribe(&self, fields: fields::Subscribe) -> Reply {
         let whom = whom(fields.user, fields.client, fields.session)?;
-        let channel = channel::name(fields.channel)?;
+        let channel = channel::name("channel", fields.channel)?;
         self.options(&channel)?;
         let options = SubscriptionOptions {
-            info: either(fields.info.as_deref(), fields.b64info.as_deref())?,
-            data: either(fields.data.as_deref(), fields.b64data.as_deref())?,
+            info: value("info", fields.info.as_deref(), fields.b64info.as_deref())?,
+            data: value("data", fields.data.as_deref(), fields.b64data.as_deref())?,
             overrides: fields.overrides.map(Into::into).unwrap_or_default(),
         };
-        let expire_at = fields.expire_at.filter(|at| *at > 0);
+        let expire_at = seconds("expire_at", fields.expire_at)?;
         let recover_since = fields.recover_since.map(|since| Resume {
             offset: since.offset.unwrap_or_default(),
             epoch: since.epoch.unwrap_or_default(),
@@ -47,7 +50,7 @@ impl Api {
         let channel = match fields.channel.filter(|name| !name.is_empty()) {
             None => None,
             written => {
-                let channel = channel::name(written)?;
+                let channel = channel::name("channel", written)?;
                 self.options(&channel)?;
                 Some(channel)
             }
@@ -64,8 +67,12 @@ impl Api {
             None if reason.is_empty() => (FORCED.0, FORCED.1.to_owned()),
             code => (code.unwrap_or(FORCED.0), reason),
         };
-        if !(3000..5000).contains(&code) || reason.len() > REASON_BYTES_MAX {
-            return Err(ClientError::BadRequest);
+        if !(3000..5000).contains(&code) {
+            return Err(Failure::of_field("disconnect.code", "expected 3000 to 4999"));
+        }
+        if reason.len() > REASON_BYTES_MAX {
+            let why = format_args!("expected at most {REASON_BYTES_MAX} bytes");
+            return Err(Failure::of_field("disconnect.reason", why));
         }
         let whitelist = fields.whitelist.unwrap_or_default();
         let whitelist = whitelist.into_iter().map(Into::into).collect();
@@ -75,16 +82,16 @@ impl Api {
 
     pub(super) async fn refresh(&self, fields: fields::Refresh) -> Reply {
         let whom = whom(fields.user, fields.client, fields.session)?;
-        let info = either(fields.info.as_deref(), None)?;
+        let info = value("info", fields.info.as_deref(), None)?;
         let expired = fields.expired.unwrap_or_default();
-        let expire_at = fields.expire_at.filter(|at| *at > 0);
+        let expire_at = seconds("expire_at", fields.expire_at)?;
         let order = |whom| Refresh { whom, expired, expire_at, info };
         self.order_to(whom, |whom| Order::Refresh(order(whom))).await
     }
 
     pub(super) async fn revoke_token(&self, fields: fields::RevokeToken) -> Reply {
-        let id = id(fields.uid)?;
-        let until = fields.expire_at.filter(|at| *at > 0);
+        let id = id("uid", fields.uid)?;
+        let until = seconds("expire_at", fields.expire_at)?;
         self.order(Order::RevokeToken { id, until }).await
     }
 
@@ -94,11 +101,12 @@ impl Api {
     ) -> Reply {
         // Less than was asked for would be revoked than the caller believes, or more.
         if fields.channel.is_some_and(|channel| !channel.is_empty()) {
-            return Err(ClientError::NotAvailable);
+            let why = "tokens are invalidated for all channels; leave channel out";
+            return Err(Failure::new(ClientError::NotAvailable, why));
         }
-        let user = id(fields.user)?;
-        let until = fields.expire_at.filter(|at| *at > 0);
-        let issued_before = fields.issued_before.filter(|at| *at > 0);
+        let user = id("user", fields.user)?;
+        let until = seconds("expire_at", fields.expire_at)?;
+        let issued_before = seconds("issued_before", fields.issued_before)?;
         let issued_before = issued_before.unwrap_or_else(|| unix_ms() / 1000);
         self.order(Order::RevokeUser { user, issued_before, until }).await
     }
@@ -123,9 +131,9 @@ fn whom(
     user: Option<String>,
     client: Option<String>,
     session: Option<String>,
-) -> Result<Option<Whom>, ClientError> {
+) -> Result<Option<Whom>, Failure> {
     let named = |name: Option<String>| name.filter(|name| !name.is_empty());
-    let user = named(user).ok_or(ClientError::BadRequest)?.into();
+    let user = named(user).ok_or_else(|| Failure::of_field("user", "it is missing"))?.into();
     let client = match (named(client), named(session)) {
         (Some(client), Some(session)) if client != session => return Ok(None),
         (client, session) => client.or(session),
@@ -134,14 +142,17 @@ fn whom(
 }
 
 /// The id of a token or a user.
-fn id(written: Option<String>) -> Result<Box<str>, ClientError> {
+fn id(field: &'static str, written: Option<String>) -> Result<Box<str>, Failure> {
     let fits = |id: &String| (1..=ID_BYTES_MAX).contains(&id.len());
-    written.filter(fits).map(Into::into).ok_or(ClientError::BadRequest)
+    let wrong = || Failure::of_field(field, format_args!("expected 1 to {ID_BYTES_MAX} bytes"));
+    written.filter(fits).map(Into::into).ok_or_else(wrong)
 }
 
-fn either(
+/// The value of a field, which may be written in base64 instead.
+fn value(
+    field: &'static str,
     plain: Option<&RawValue>,
     base64: Option<&str>,
-) -> Result<Option<bytes::Bytes>, ClientError> {
-    json::either(plain, base64, DEPTH_MAX).map_err(|_| ClientError::BadRequest)
+) -> Result<Option<Bytes>, Failure> {
+    json::either(plain, base64, DEPTH_MAX).map_err(|why| Failure::of_field(field, why))
 }

@@ -11,7 +11,9 @@ use dunlin_core::{
 use tokio::sync::oneshot;
 
 use super::{
-    Api, fields,
+    Api,
+    failure::Failure,
+    fields,
     reply::{Answer, Published, Reply, Wrapped},
 };
 
@@ -28,15 +30,16 @@ struct Post {
 }
 
 impl Post {
-    fn new(fields: fields::Publish) -> Result<Self, ClientError> {
+    fn new(fields: fields::Publish) -> Result<Self, Failure> {
         let (kind, data) = match (fields.b64data, fields.data) {
             (Some(base64), data) if !base64.is_empty() || data.is_none() => {
                 // Any bytes may be meant, so it is binary whatever it holds.
-                let data = BASE64_STANDARD.decode(base64).map_err(|_| ClientError::BadRequest)?;
+                let data = BASE64_STANDARD.decode(base64);
+                let data = data.map_err(|why| Failure::of_field("b64data", why))?;
                 (Kind::Binary, Bytes::from(data))
             }
             (_, Some(json)) => (Kind::Text, Bytes::from(Box::<str>::from(json).into_string())),
-            _ => return Err(ClientError::BadRequest),
+            _ => return Err(Failure::of_field("data", "it is missing, and so is b64data")),
         };
         let terms = Terms {
             idempotency_key: fields.idempotency_key.unwrap_or_default(),
@@ -61,7 +64,7 @@ impl Api {
     pub(super) async fn publish(&self, mut fields: fields::Publish) -> Reply {
         let channel = fields.channel.take();
         let post = Post::new(fields)?;
-        let sent = self.send(channel.as_deref().unwrap_or_default(), &post).await?;
+        let sent = self.send("channel", channel.as_deref().unwrap_or_default(), &post).await?;
         Ok(Answer::Published(outcome(sent).await?))
     }
 
@@ -69,20 +72,21 @@ impl Api {
     pub(super) async fn broadcast(&self, mut fields: fields::Publish) -> Reply {
         let channels = fields.channels.take().unwrap_or_default();
         if channels.is_empty() {
-            return Err(ClientError::BadRequest);
+            return Err(Failure::of_field("channels", "there is none"));
         }
         let post = Post::new(fields)?;
         let mut responses = Vec::with_capacity(channels.len());
         for channels in channels.chunks(IN_FLIGHT_MAX) {
             let mut in_flight = Vec::with_capacity(channels.len());
             for channel in channels {
-                in_flight.push(self.send(channel, &post).await);
+                in_flight.push(self.send("channels", channel, &post).await);
             }
             for sent in in_flight {
-                responses.push(Wrapped(match sent {
+                let response = match sent {
                     Ok(sent) => outcome(sent).await,
-                    Err(error) => Err(error),
-                }));
+                    Err(failure) => Err(failure),
+                };
+                responses.push(Wrapped(response.map_err(|failure| self.explained(failure))));
             }
         }
         Ok(Answer::Broadcast { responses })
@@ -91,13 +95,16 @@ impl Api {
     /// Hands a publication to the broker, and returns as soon as that takes one more.
     async fn send(
         &self,
+        field: &'static str,
         channel: &str,
         post: &Post,
-    ) -> Result<oneshot::Receiver<PublishOutcome>, ClientError> {
-        let channel = ChannelName::new(channel).map_err(|_| ClientError::BadRequest)?;
+    ) -> Result<oneshot::Receiver<PublishOutcome>, Failure> {
+        let channel = ChannelName::new(channel);
+        let channel = channel.map_err(|why| Failure::of_field(field, why))?;
         let options = self.options(&channel)?;
         if post.data.is_empty() && !options.allow_empty_data {
-            return Err(ClientError::BadRequest);
+            let why = "it is empty, which allow_empty_data of the namespace does not allow";
+            return Err(Failure::of_field("b64data", why));
         }
         let retention = options.retention().filter(|_| !post.skip_history);
         let mut details = post.details.clone();
@@ -113,7 +120,7 @@ impl Api {
     }
 }
 
-async fn outcome(sent: oneshot::Receiver<PublishOutcome>) -> Result<Published, ClientError> {
+async fn outcome(sent: oneshot::Receiver<PublishOutcome>) -> Result<Published, Failure> {
     // The broker answers every publish; one that died has no answer for anybody.
     let outcome = sent.await.map_err(|_| ClientError::Internal)?;
     Ok(outcome?.into())

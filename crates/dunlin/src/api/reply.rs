@@ -6,7 +6,6 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use dunlin_core::{
     broker::History,
-    error::ClientError,
     position::Position,
     presence::{Members, PresenceStats},
     publication::{ClientInfo, Kind, Publication},
@@ -14,10 +13,10 @@ use dunlin_core::{
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
 
-use super::survey::Surveyed;
+use super::{failure::Failure, survey::Surveyed};
 
 /// How a call went.
-pub(super) type Reply = Result<Answer, ClientError>;
+pub(super) type Reply = Result<Answer, Failure>;
 
 /// The result of a call that went well.
 #[derive(Debug, Serialize)]
@@ -44,14 +43,7 @@ pub(super) enum Answer {
 
 /// A reply as it stands in a body or in a list of replies: `{"result": …}` or `{"error": …}`.
 #[derive(Debug)]
-pub(super) struct Wrapped<T>(pub(super) Result<T, ClientError>);
-
-/// An error as callers read it.
-#[derive(Debug, Serialize)]
-pub(super) struct WrittenError {
-    code: u32,
-    message: &'static str,
-}
+pub(super) struct Wrapped<T>(pub(super) Result<T, Failure>);
 
 /// Where a publication is in the channel's stream; nowhere when the channel keeps nothing.
 #[derive(Debug, Serialize)]
@@ -172,18 +164,12 @@ impl From<PresenceStats> for Answer {
     }
 }
 
-impl From<ClientError> for WrittenError {
-    fn from(error: ClientError) -> Self {
-        Self { code: error.code(), message: error.message() }
-    }
-}
-
 impl<T: Serialize> Serialize for Wrapped<T> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let mut map = to.serialize_map(Some(1))?;
         match &self.0 {
             Ok(result) => map.serialize_entry("result", result)?,
-            Err(error) => map.serialize_entry("error", &WrittenError::from(*error))?,
+            Err(failure) => map.serialize_entry("error", failure)?,
         }
         map.end()
     }
@@ -198,7 +184,7 @@ impl Serialize for Named {
         let mut map = to.serialize_map(Some(1))?;
         match reply {
             Ok(result) => map.serialize_entry(method, result)?,
-            Err(error) => map.serialize_entry("error", &WrittenError::from(*error))?,
+            Err(failure) => map.serialize_entry("error", failure)?,
         }
         map.end()
     }

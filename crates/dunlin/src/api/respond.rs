@@ -18,7 +18,8 @@ use tokio::task::JoinSet;
 use super::{
     Api,
     body::{Body, Unread},
-    reply::{Named, Reply, Wrapped, WrittenError},
+    failure::Failure,
+    reply::{Named, Reply, Wrapped},
     request::{Call, Request as Asked, Undecodable},
 };
 use crate::{config::ErrorMode, front::serve::Known};
@@ -126,9 +127,14 @@ impl Api {
     /// One call, counted.
     async fn call(&self, call: Call) -> Reply {
         let method = call.method();
-        let reply = self.run(call).await;
-        self.count(method, reply.as_ref().err().map_or(0, |error| error.code()));
+        let reply = self.run(call).await.map_err(|failure| self.explained(failure));
+        self.count(method, reply.as_ref().err().map_or(0, Failure::code));
         reply
+    }
+
+    /// A failure in as many words as there are for it.
+    pub(super) fn explained(&self, failure: Failure) -> Failure {
+        failure.explained(|| self.node.outages())
     }
 
     /// All calls, one after the other or side by side; the replies are in the order of the calls.
@@ -203,8 +209,8 @@ fn error_mode(headers: &HeaderMap) -> Option<ErrorMode> {
 /// The answer to one call.
 fn one(reply: Reply, mode: Option<ErrorMode>) -> Response {
     match (reply, mode) {
-        (Err(error), Some(ErrorMode::Transport)) => {
-            (status(error), Json(WrittenError::from(error))).into_response()
+        (Err(failure), Some(ErrorMode::Transport)) => {
+            (status(failure.error()), Json(failure)).into_response()
         }
         (reply, _) => Json(Wrapped(reply)).into_response(),
     }

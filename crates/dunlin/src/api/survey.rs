@@ -11,7 +11,9 @@ use dunlin_core::{
 use serde::Serialize;
 
 use super::{
-    Api, fields,
+    Api,
+    failure::Failure,
+    fields,
     reply::{Answer, Reply},
 };
 use crate::control::Findings;
@@ -94,7 +96,7 @@ impl Api {
 
     pub(super) async fn channels(&self, fields: fields::Channels) -> Reply {
         let pattern = fields.pattern.unwrap_or_default();
-        let pattern = Glob::new(&pattern).map_err(|_| ClientError::BadRequest)?;
+        let pattern = Glob::new(&pattern).map_err(|why| Failure::of_field("pattern", why))?;
         let (parts, rest) = split(self.control.ask(Question::Channels { pattern }).await);
         let mut channels = BTreeMap::<String, ChannelResult>::new();
         for (_, part) in parts {
@@ -109,7 +111,8 @@ impl Api {
     pub(super) async fn connections(&self, fields: fields::Connections) -> Reply {
         // Whoever filters by an expression wants fewer than there are.
         if fields.expression.is_some_and(|expression| !expression.is_empty()) {
-            return Err(ClientError::NotAvailable);
+            let why = "connections are not picked by an expression; leave it out";
+            return Err(Failure::new(ClientError::NotAvailable, why));
         }
         let user = fields.user.filter(|user| !user.is_empty()).map(Into::into);
         let (parts, rest) = split(self.control.ask(Question::Connections { user }).await);

@@ -20,6 +20,7 @@ mod control;
 mod demo;
 mod docs;
 mod door;
+mod failures;
 mod faults;
 mod handover;
 mod harness;
