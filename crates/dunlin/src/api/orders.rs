@@ -23,6 +23,9 @@ use crate::clock::unix_ms;
 /// What a client is told unless the application says otherwise.
 const FORCED: (u32, &str) = (3503, "force disconnect");
 
+/// The close code of RFC 6455 that says that all is done.
+const NORMAL: u32 = 1000;
+
 /// The longest reason that fits into a close frame, in bytes.
 const REASON_BYTES_MAX: usize = 123;
 
@@ -67,8 +70,8 @@ impl Api {
             None if reason.is_empty() => (FORCED.0, FORCED.1.to_owned()),
             code => (code.unwrap_or(FORCED.0), reason),
         };
-        if !(3000..5000).contains(&code) {
-            return Err(Failure::of_field("disconnect.code", "expected 3000 to 4999"));
+        if code != NORMAL && !(3000..5000).contains(&code) {
+            return Err(Failure::of_field("disconnect.code", "expected 1000, or 3000 to 4999"));
         }
         if reason.len() > REASON_BYTES_MAX {
             let why = format_args!("expected at most {REASON_BYTES_MAX} bytes");

@@ -11,6 +11,10 @@ use dunlin_ws::CloseCode;
 
 use crate::{connection::Connection, shard::Shard};
 
+/// "Connection closed": what clients call it when a socket just ends, after which they come again.
+/// The protocol has no close frame of it.
+const UNTOLD: u32 = 3000;
+
 impl Shard {
     /// Obeys an order for those of its clients that are meant; none is no error. Every shard of
     /// every node gets every order once, in the order in which the broker put them.
@@ -44,13 +48,16 @@ impl Shard {
         }
     }
 
-    /// Ends a connection in the application's words.
+    /// Ends a connection in the application's words; by [`UNTOLD`] without a close frame.
     pub(super) fn end_by_order(
         self: &Rc<Self>,
         connection: &Rc<Connection>,
         code: u32,
         reason: &str,
     ) {
+        if code == UNTOLD {
+            return self.remove(connection, Disconnect::Forced);
+        }
         let code = u16::try_from(code).ok().and_then(CloseCode::new);
         let frame = code.map(|code| dunlin_ws::close_frame(code, reason));
         let frame = frame.unwrap_or_else(|| connection.close_frame(Disconnect::Forced));

@@ -5,7 +5,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Flock, KEY_SETTING, Node, NodeCommand, SECRET_SETTING, Session, token, wait_until,
+    CentrifugeClient, Flock, KEY_SETTING, Message, Node, NodeCommand, SECRET_SETTING, Session,
+    token, wait_until,
 };
 
 const SETTINGS: [&str; 4] = [
@@ -39,6 +40,25 @@ fn a_user_is_disconnected_on_every_node() {
 
         assert_eq!(flock.node(0).result("disconnect", r#"{"user":"nobody"}"#), json!({}));
         assert!(other.is_undisturbed());
+    });
+}
+
+/// The code that says that all is done reaches the client; the one that says that a socket just
+/// ended is told by ending it, so that SDKs come again.
+#[test]
+fn a_connection_ends_in_order_or_without_a_word() {
+    Flock::each(&SETTINGS, |flock| {
+        let mut client = CentrifugeClient::connect(flock.node(1), "42");
+        let order = |code: u32| {
+            let disconnect = json!({"code": code, "reason": "done"});
+            let body = json!({"user": "42", "disconnect": disconnect}).to_string();
+            flock.node(0).result("disconnect", &body);
+        };
+        order(1000);
+        assert_eq!(client.socket.receive(), Message::Close(1000, "done".to_owned()));
+        let mut client = CentrifugeClient::connect(flock.node(1), "42");
+        order(3000);
+        assert_eq!(client.socket.receive(), Message::End);
     });
 }
 
@@ -104,7 +124,8 @@ fn orders_that_make_no_sense_are_refused() {
         ("disconnect", json!({"user": ""}), 107),
         ("disconnect", json!({"client": "c"}), 107),
         ("refresh", json!({"client": "c", "session": "d"}), 107),
-        ("disconnect", json!({"user": "4", "disconnect": {"code": 1000}}), 107),
+        ("disconnect", json!({"user": "4", "disconnect": {"code": 1001}}), 107),
+        ("disconnect", json!({"user": "4", "disconnect": {"code": 2999}}), 107),
         ("disconnect", json!({"user": "4", "disconnect": {"code": 5000}}), 107),
         ("disconnect", json!({"user": "4", "disconnect": {"reason": long}}), 107),
         ("subscribe", json!({"user": "4"}), 107),
