@@ -1,6 +1,7 @@
 //! A world around one session, for tests: it carries effects out as a shard does, answers when it
 //! is told to, and keeps the books. Whatever comes in, in any order, the books must balance.
 
+mod books;
 mod world;
 
 use std::{
@@ -9,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::world::{answer, channel, namespaces, order};
+use self::{
+    books::Books,
+    world::{answer, channel, namespaces, order},
+};
 use super::{
     Answer, Clock, Context, Effect, Effects, Input, Inquiry, Join, Place, Rules, Session, Ticket,
 };
@@ -18,13 +22,12 @@ use crate::{
     channel::ChannelName,
     command::{Command, Request},
     error::{ClientError, PublishError},
-    event::{Event, Outcome, Push},
     hub::{Hub, SubscriptionId},
     ids::{ConnectionId, ShardId},
     inbox::Joined,
     namespace::Namespaces,
     position::{Epoch, Position},
-    publication::{ClientInfo, Encoding, Kind},
+    publication::{Encoding, Kind},
     rights::Trust,
     stream::{Snapshot, Turn},
 };
@@ -69,26 +72,6 @@ pub struct Model {
     joins: Vec<Join>,
     publishes: Vec<u32>,
     books: Books,
-}
-
-/// What the client and others have been told.
-#[derive(Default)]
-struct Books {
-    last_id: u32,
-    /// The commands that are not answered yet.
-    open: BTreeMap<u32, Option<ChannelName>>,
-    /// The channels that the client takes itself to be in.
-    client_is_in: BTreeSet<ChannelName>,
-    is_held_back: bool,
-    held_back: Vec<Event>,
-    has_ended: bool,
-    is_admitted: bool,
-    /// How often presence shows the client, by channel.
-    shown: BTreeMap<ChannelName, u32>,
-    /// ... and what it shows of it.
-    seen: BTreeMap<ChannelName, ClientInfo>,
-    /// Where others were told that the client came.
-    announced: BTreeSet<ChannelName>,
 }
 
 struct Hands {
@@ -353,40 +336,6 @@ impl Model {
                 books.is_admitted = false;
             }
             Effect::End(_) | Effect::EndWith(..) => books.has_ended = true,
-        }
-    }
-}
-
-impl Books {
-    fn tell(&mut self, event: Event) {
-        // It has its close frame, or gets nothing in front of it but what it was sent before.
-        if self.has_ended {
-            return;
-        }
-        match event {
-            Event::Reply { id, outcome } => {
-                let about = self.open.remove(&id);
-                assert!(about.is_some(), "answered twice: {id}");
-                match (outcome, about.flatten()) {
-                    (Ok(Outcome::Connect(connected)), _) => {
-                        self.client_is_in.extend(connected.subscriptions.into_iter().map(|s| s.0));
-                    }
-                    (Ok(Outcome::Subscribe(_)), Some(channel)) => {
-                        assert!(self.client_is_in.insert(channel), "subscribed twice");
-                    }
-                    (Ok(Outcome::Unsubscribe), Some(channel)) => {
-                        self.client_is_in.remove(&channel);
-                    }
-                    _ => {}
-                }
-            }
-            Event::Push(channel, Push::Subscribe(_)) => {
-                assert!(self.client_is_in.insert(channel), "subscribed twice");
-            }
-            Event::Push(channel, Push::Unsubscribe(_)) => {
-                assert!(self.client_is_in.remove(&channel), "unsubscribed from nothing");
-            }
-            Event::Missed(_) | Event::Refreshed(_) | Event::Ping => {}
         }
     }
 }
