@@ -15,7 +15,8 @@ use self::{
     world::{answer, channel, namespaces, order},
 };
 use super::{
-    Answer, Clock, Context, Effect, Effects, Input, Inquiry, Join, Place, Rules, Session, Ticket,
+    Answer, Clock, Context, Effect, Effects, Input, Inquiry, Join, Place, Rules, Session,
+    Subscription, Ticket, subscription::State,
 };
 use crate::{
     auth::revocation::Revocations,
@@ -236,7 +237,28 @@ impl Model {
         if matches!(answer, Answer::Admission(Some(_))) && !self.books.has_ended {
             self.books.is_admitted = true;
         }
+        let named = self.session.is_connected().then(|| named(&answer)).flatten();
         self.feed(Input::Answer(ticket, answer));
+        if let Some(named) = named.filter(|_| !self.books.has_ended) {
+            self.check_token(&named);
+        }
+    }
+
+    /// Holds a session against the channels that its new token names.
+    fn check_token(&self, named: &BTreeSet<ChannelName>) {
+        let goes_on = |s: &&Subscription| match &s.state {
+            State::Joining(joining) => joining.ended.is_none(),
+            State::Standing(_) => true,
+        };
+        let by_token = self.session.subscriptions().iter().filter(|s| s.is_named_by_token);
+        for subscription in by_token.filter(goes_on) {
+            assert!(named.contains(&subscription.channel), "goes on unnamed: {subscription:?}");
+        }
+        for channel in named {
+            let is_in = |s: &&Subscription| goes_on(s) || !s.is_named_by_token;
+            let subscription = self.session.subscription(channel);
+            assert!(subscription.filter(is_in).is_some(), "has not begun: {channel}");
+        }
     }
 
     fn place(&mut self, which: u8, recovered: bool) {
@@ -337,6 +359,14 @@ impl Model {
             }
             Effect::End(_) | Effect::EndWith(..) => books.has_ended = true,
         }
+    }
+}
+
+/// What a connection token names, if that is the answer.
+fn named(answer: &Answer) -> Option<BTreeSet<ChannelName>> {
+    match answer {
+        Answer::Connection(Ok(claims)) => Some(claims.subscriptions.keys().cloned().collect()),
+        _ => None,
     }
 }
 

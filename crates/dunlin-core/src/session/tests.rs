@@ -49,7 +49,7 @@ fn request() -> impl Strategy<Value = Request> {
         2 => name().prop_map(|channel| {
             Request::History(Box::new(History { channel, limit: 2, ..History::default() }))
         }),
-        1 => Just(Request::Refresh("t".to_owned())),
+        3 => Just(Request::Refresh("t".to_owned())),
         2 => name().prop_map(|channel| Request::SubRefresh { token: channel.clone(), channel }),
         1 => Just(Request::Rpc { method: String::new(), data: Bytes::new() }),
     ]
@@ -91,6 +91,29 @@ fn act() -> impl Strategy<Value = Act> {
             Just(Act::Command(Command { id: 1, request: Request::Pong })),
         ],
     ]
+}
+
+/// What a world answers that has a connection token name so many channels.
+fn names(channels: u8) -> Act {
+    Act::Answer(0, channels)
+}
+
+#[test]
+fn a_token_takes_back_what_the_one_before_it_ended() {
+    let refresh = || Act::Command(Command { id: 1, request: Request::Refresh("t".to_owned()) });
+    let token = Connect { token: "t".to_owned(), ..Connect::default() };
+    let mut model = Model::new(Encoding::Json, false);
+    let connect = Request::Connect(Box::new(token));
+    model.act(Act::Command(Command { id: 1, request: connect }));
+    for act in [names(0), Act::Answer(0, 0)] {
+        model.act(act);
+    }
+    // The place does not come before the third token names the channel again.
+    for channels in [2, 0, 2] {
+        model.act(refresh());
+        model.act(names(channels));
+    }
+    model.finish();
 }
 
 proptest! {
