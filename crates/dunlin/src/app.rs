@@ -51,7 +51,7 @@ use crate::{
     jwks::LiveKeyring,
     nofile,
     session::Policy,
-    shard::{self, Places, ShardHandle, UserCounts},
+    shard::{self, Places, Pressure, ShardHandle, UserCounts},
     shutdown::{self, Left, Signals},
 };
 
@@ -305,6 +305,7 @@ fn shards(
 ) -> anyhow::Result<Vec<ShardHandle>> {
     let policy = Arc::new(policy(&config.client, revocations)?);
     let user_counts = Arc::new(UserCounts::default());
+    let pressure = Pressure::new();
     let shards = (0..).zip(queues).map(|(place, (inbox, ledger))| {
         let shard = shard::spawn(shard::Parts {
             id: ShardId::new(place),
@@ -318,6 +319,7 @@ fn shards(
             seat_age: SUBSCRIBE_WAIT + config.limits.handshake_age,
             policy: Arc::clone(&policy),
             user_counts: Arc::clone(&user_counts),
+            pressure: pressure.clone(),
         });
         shard.with_context(|| format!("cannot start shard {place}"))
     });

@@ -68,6 +68,8 @@ pub(crate) struct Connection {
 pub(crate) enum Written {
     /// The socket has it, or the backlog.
     Taken,
+    /// The backlog has it, and its client is behind.
+    Behind,
     /// The backlog is over its bound: end the connection.
     Overrun,
 }
@@ -204,6 +206,11 @@ impl Connection {
         let backlog = if is_drained { self.backlog_bytes() } else { 0 };
         let untold = self.dialogue().map_or(0, |dialogue| dialogue.replies().borrow().len());
         backlog + untold > OWED_MAX
+    }
+
+    /// Whether its client reads, although there is more for it.
+    pub(crate) fn reads(&self) -> bool {
+        self.drain.borrow().as_ref().is_some_and(|drain| drain.is_moving())
     }
 
     /// Waits until its client has read what there is, or nobody writes it any more.

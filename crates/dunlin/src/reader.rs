@@ -13,7 +13,10 @@ use tokio::{
 };
 
 use self::taking::{Flow, Reader};
-use crate::{connection::Connection, shard::Shard};
+use crate::{
+    connection::Connection,
+    shard::{Brake, Shard},
+};
 
 /// Reads a connection until it ends. `early` is what the client sent before it had its 101.
 pub(crate) async fn run(shard: Rc<Shard>, connection: Rc<Connection>, mut early: BytesMut) {
@@ -41,14 +44,12 @@ pub(crate) async fn run(shard: Rc<Shard>, connection: Rc<Connection>, mut early:
         if connection.owes_much() {
             Box::pin(until_read(&mut reader, connection)).await;
         }
-        let flow = match reader.share().is_used_up(|| shard.uptime_ms()) {
+        let (flow, brake) = match reader.share().is_used_up(|| shard.uptime_ms()) {
             true => Box::pin(behind_others(&mut reader, shard, connection)).await,
-            false => reader.go_on(shard, connection),
+            false => turn(&mut reader, shard, connection),
         };
-        if let Some(room) = shard.take_crowd() {
-            connection.hold(true);
-            room.await;
-            connection.hold(false);
+        if let Some(brake) = brake {
+            Box::pin(slowed(*brake, &mut reader, connection)).await;
         }
         match flow {
             Flow::Open if reader.has_rest() => yield_now().await,
@@ -71,18 +72,26 @@ async fn readable_in_time(shard: &Rc<Shard>, connection: &Rc<Connection>, since:
     connection.readable().await.is_ok()
 }
 
-/// Goes on when those who have used up their share before had a turn each.
+/// One turn, and what it has brought on its client: not on who has the next turn.
+fn turn(
+    reader: &mut Reader,
+    shard: &Rc<Shard>,
+    connection: &Rc<Connection>,
+) -> (Flow, Option<Box<Brake>>) {
+    let flow = reader.go_on(shard, connection);
+    (flow, shard.take_brake())
+}
+
+/// A turn when those who have used up their share before had one each.
 async fn behind_others(
     reader: &mut Reader,
     shard: &Rc<Shard>,
     connection: &Rc<Connection>,
-) -> Flow {
-    let turn = shard.turn_behind_others().await;
-    let flow = reader.go_on(shard, connection);
-    // The next one's turn is not in the same round.
-    yield_now().await;
-    drop(turn);
-    flow
+) -> (Flow, Option<Box<Brake>>) {
+    let place = shard.queue().turn().await;
+    let outcome = turn(reader, shard, connection);
+    shard.queue().end(place).await;
+    outcome
 }
 
 /// Waits until the client has read what it is owed: answers it asked for, publications. Who does
@@ -91,6 +100,15 @@ async fn until_read(reader: &mut Reader, connection: &Connection) {
     let began_at = Instant::now();
     connection.hold(true);
     connection.read().await;
+    connection.hold(false);
+    reader.excuse(began_at.elapsed());
+}
+
+/// Waits while a client should publish no more.
+async fn slowed(brake: Brake, reader: &mut Reader, connection: &Connection) {
+    let began_at = Instant::now();
+    connection.hold(true);
+    brake.released().await;
     connection.hold(false);
     reader.excuse(began_at.elapsed());
 }

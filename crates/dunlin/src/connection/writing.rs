@@ -1,6 +1,6 @@
 //! Writing to a connection: at once, or by its backlog.
 
-use std::{io::ErrorKind, rc::Rc};
+use std::{cell::Cell, io::ErrorKind, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use dunlin_core::error::Disconnect;
@@ -54,7 +54,7 @@ impl Shard {
         let held_back = self.take_backlog(connection);
         let mut written = self.write(connection, frames, Cause::Asked);
         for (frames, cause) in held_back.into_runs() {
-            if written == Written::Taken {
+            if written != Written::Overrun {
                 written = self.write(connection, &frames, cause);
             }
         }
@@ -109,7 +109,10 @@ impl Shard {
             self.with_backlog(connection, |b| b.push(frames.clone(), written, cause, now));
         }
         self.start_drain(connection);
-        Written::Taken
+        match pushed + rest > self.limits().backlog_bytes / BEHIND {
+            true => Written::Behind,
+            false => Written::Taken,
+        }
     }
 
     /// Starts emptying the backlog, unless there is no socket yet or it is being emptied.
@@ -127,11 +130,21 @@ impl Shard {
 pub(super) struct Drain {
     task: AbortHandle,
     done: Rc<Notify>,
+    /// When the socket took something last.
+    moved_at: Cell<Instant>,
 }
+
+/// How long a client may take nothing that has more to read, and still be one that reads.
+const MOVING: Duration = Duration::from_millis(200);
 
 impl Drain {
     pub(super) fn new(task: &JoinHandle<()>) -> Self {
-        Self { task: task.abort_handle(), done: Rc::default() }
+        let moved_at = Cell::new(Instant::now());
+        Self { task: task.abort_handle(), done: Rc::default(), moved_at }
+    }
+
+    pub(super) fn is_moving(&self) -> bool {
+        self.moved_at.get().elapsed() < MOVING
     }
 
     /// What tells of its end.
@@ -147,6 +160,9 @@ impl Drop for Drain {
     }
 }
 
+/// Which part of its bound a backlog may take before its client is behind.
+const BEHIND: usize = 8;
+
 /// Bytes that a client has to take within `limits.backlog_age` for not being slow.
 const STEADY_BYTES: usize = 64 * 1024;
 
@@ -161,6 +177,11 @@ async fn drain(shard: Rc<Shard>, connection: Rc<Connection>) {
         let expires_at = since.map_or(steady_at, |since| since.max(steady_at)) + age;
         match timeout_at(expires_at, connection.write_backlog(&shard)).await {
             Ok(Ok(Flushed::Partly(bytes))) => {
+                if bytes > 0
+                    && let Some(drain) = &*connection.drain.borrow()
+                {
+                    drain.moved_at.set(Instant::now());
+                }
                 taken += bytes;
                 if taken >= STEADY_BYTES {
                     taken = 0;

@@ -215,7 +215,9 @@ impl Reader {
             progress.commands = commands.split_off(commands.len() - left);
         }
         let mut context = shard.decoding(connection.client());
-        while progress.commands.is_empty() && !shard.is_over(slice) {
+        let mut step_bytes = commands.len();
+        while progress.commands.is_empty() && !shard.is_over(slice, step_bytes) {
+            step_bytes = 0;
             let bytes = &mut frames[progress.consumed..];
             let decoded = self.decoder.decode(&mut context, bytes);
             let (consumed, event) = decoded.map_err(|error| end(disconnect(error)))?;
@@ -230,12 +232,14 @@ impl Reader {
                         return Err(end(Disconnect::NotAllowed));
                     }
                     Client::Plain(listener) => {
+                        step_bytes = payload.len();
                         let publication = plain::publication(listener.channel(), kind, payload);
                         let retention = listener.options().retention();
                         let publish = Publish { publication, retention, terms: None };
                         shard.gather(publish, ReplyTo::Connection(connection.id()));
                     }
                     Client::Centrifuge(_) => {
+                        step_bytes = payload.len();
                         let left = shard.take_message(connection, payload, slice).map_err(end)?;
                         progress.commands =
                             Bytes::copy_from_slice(&payload[payload.len() - left..]);

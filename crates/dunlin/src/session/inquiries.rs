@@ -9,7 +9,7 @@ use dunlin_core::{
     node::Node,
     session::{Answer, Input, Inquiry, Ticket},
 };
-use tokio::task::{spawn_blocking, spawn_local, yield_now};
+use tokio::task::{spawn_blocking, spawn_local};
 
 use crate::{connection::Connection, shard::Shard};
 
@@ -65,13 +65,13 @@ impl Shard {
             shard.until_read(id).await;
             let outcome = answer(shard.shared_node(), inquiry).await;
             shard.until_read(id).await;
+            let turn = shard.queue().turn().await;
             if let Some(connection) = shard.connection(id) {
                 let input = Input::Answer(ticket, Answer::Outcome(outcome));
                 shard.tell_session(&connection, input);
-                // Others that have their answers by now, too, are heard first.
-                yield_now().await;
                 shard.flush_replies();
             }
+            shard.queue().end(turn).await;
         });
     }
 

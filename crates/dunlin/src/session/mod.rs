@@ -90,16 +90,20 @@ impl Shard {
         };
         let bytes_max = self.limits().message_bytes;
         let mut commands = centrifuge::commands(encoding, message, bytes_max);
-        for command in commands.by_ref() {
+        let mut left = message.len();
+        while let Some(command) = commands.next() {
             let command = command.map_err(|_| Disconnect::BadRequest)?;
             if connection.ending().is_none() {
                 self.handle(connection, Input::Command(command))?;
             }
-            if self.is_over(slice) {
-                break;
+            let Some(rest) = commands.rest() else { break };
+            let bytes = left - rest.len();
+            left = rest.len();
+            if self.is_over(slice, bytes) {
+                return Ok(left);
             }
         }
-        Ok(commands.rest().map_or(0, <[u8]>::len))
+        Ok(0)
     }
 
     /// Does what a session decided, in order. Behind an error the rest is done, too: the session
@@ -115,6 +119,11 @@ impl Shard {
                 continue;
             }
             let done = match effect {
+                // The common one, and large: moved no more often than it must be.
+                Effect::Publish(publish, command) => {
+                    self.gather(publish, ReplyTo::Command(connection.id(), command));
+                    Ok(())
+                }
                 Effect::Ask(ticket, inquiry) => self.inquire(connection, ticket, inquiry),
                 Effect::End(why) => Err(why),
                 effect => {
@@ -129,9 +138,6 @@ impl Shard {
 
     fn carry_out_one(self: &Rc<Self>, connection: &Rc<Connection>, effect: Effect) {
         match effect {
-            Effect::Publish(publish, command) => {
-                self.gather(publish, ReplyTo::Command(connection.id(), command));
-            }
             Effect::Tell(event) => self.tell(connection, &event),
             Effect::HoldBack => connection.hold_back(),
             Effect::TellFirst(event) => self.tell_first(connection, &event),
@@ -145,8 +151,8 @@ impl Shard {
             Effect::Note(why) => tracing::debug!("{why}"),
             Effect::Dismiss(user) => self.dismiss(connection, &user),
             Effect::EndWith(code, reason) => self.end_by_order(connection, code, &reason),
-            // They are answered where they are met.
-            Effect::Ask(..) | Effect::End(_) => {}
+            // They are done where they are met.
+            Effect::Publish(..) | Effect::Ask(..) | Effect::End(_) => {}
         }
     }
 

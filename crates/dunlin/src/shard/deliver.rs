@@ -105,14 +105,19 @@ impl Shard {
         }
     }
 
-    /// One run to one connection of its channel.
-    fn deliver_to(self: &Rc<Self>, slot: u32, frames: &Bytes) {
+    /// One run to one connection of its channel. True when its client reads and is behind.
+    fn deliver_to(self: &Rc<Self>, slot: u32, frames: &Bytes) -> bool {
         let connections = self.connections.borrow();
-        let Some(connection) = connections.get(slot as usize) else { return };
-        if self.write(connection, frames, Cause::Pushed) == Written::Overrun {
-            let connection = Rc::clone(connection);
-            drop(connections);
-            self.end(&connection, Disconnect::SlowReader);
+        let Some(connection) = connections.get(slot as usize) else { return false };
+        match self.write(connection, frames, Cause::Pushed) {
+            Written::Taken => false,
+            Written::Behind => connection.reads(),
+            Written::Overrun => {
+                let connection = Rc::clone(connection);
+                drop(connections);
+                self.end(&connection, Disconnect::SlowReader);
+                false
+            }
         }
     }
 }
@@ -169,8 +174,12 @@ impl FanOut {
             }
             let frames = frames
                 .get_or_insert_with(|| shard.encoder.run(publications, group.manner.format, base));
+            let mut is_pressed = false;
             for &slot in self.slots.iter().rev() {
-                shard.deliver_to(slot, frames);
+                is_pressed |= shard.deliver_to(slot, frames);
+            }
+            if is_pressed && let Some(publication) = publications.first() {
+                shard.parts.pressure.note(publication.channel());
             }
             shard.tally.delivered(publications.len() * self.slots.len());
             slice.pause(self.slots.len()).await;

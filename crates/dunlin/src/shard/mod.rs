@@ -7,7 +7,9 @@ mod census;
 mod debts;
 mod deliver;
 mod orders;
+mod outbox;
 mod place;
+mod pressure;
 mod share;
 mod sweep;
 mod tally;
@@ -23,7 +25,6 @@ use std::{
 
 use bytes::Bytes;
 use dunlin_core::{
-    broker::{Publish, ReplyTo, Room},
     channel::ChannelName,
     error::{BrokerLost, Disconnect},
     hub::{Hub, Manner},
@@ -40,20 +41,19 @@ use dunlin_core::{
 use dunlin_protocol::encoder::Encoder;
 use dunlin_ws::Compression;
 use slab::Slab;
-use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore},
-    time::Instant,
-};
+use tokio::{sync::Notify, time::Instant};
 
-use self::tally::Tally;
 pub(crate) use self::{
     census::Census,
     debts::Answers,
     orders::{Newcomer, NoSeat, Seat, ShardHandle, spawn},
+    outbox::Brake,
     place::{Place, Places},
-    share::{Share, Slice},
+    pressure::Pressure,
+    share::{Queue, Share, Slice},
     users::{UserCounts, Users},
 };
+use self::{outbox::Outbox, tally::Tally};
 use crate::{
     connection::{Client, Connection, Dialogue, Listener},
     session::Policy,
@@ -78,6 +78,8 @@ pub(crate) struct Parts {
     pub(crate) policy: Arc<Policy>,
     /// How many connections users have on the whole node.
     pub(crate) user_counts: Arc<UserCounts>,
+    /// Where publishers have to be slowed down.
+    pub(crate) pressure: Pressure,
 }
 
 /// The state of a shard, on its thread.
@@ -100,15 +102,10 @@ pub(crate) struct Shard {
     answers: Answers,
     read_buffer: RefCell<Box<[u8]>>,
     decoding: Decoding,
-    publishes: RefCell<Vec<(Publish, ReplyTo)>>,
+    outbox: Outbox,
     /// Empty, for the next session that decides something.
     effects: Cell<Effects>,
-    /// How many deliveries on this shard what was published since somebody asked leads to.
-    deliveries_due: Cell<u64>,
-    /// The one turn of those who have used up their share.
-    behind_others: Arc<Semaphore>,
-    /// What the last publisher has to wait for.
-    crowd: Cell<Option<Room>>,
+    queue: Queue,
     encoder: Encoder,
     tally: Tally,
     /// Whether the node closes its connections: there are no more seats, and who has one already is
@@ -162,11 +159,9 @@ impl Shard {
             answers: Answers::default(),
             read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into()),
             decoding: Decoding::new(&parts.limits),
-            publishes: RefCell::default(),
+            outbox: Outbox::default(),
             effects: Cell::default(),
-            deliveries_due: Cell::default(),
-            behind_others: Arc::new(Semaphore::new(1)),
-            crowd: Cell::default(),
+            queue: Queue::new(),
             encoder: Encoder::default(),
             tally: Tally::new(parts.metrics.clone()),
             is_leaving: Cell::new(false),
@@ -261,40 +256,9 @@ impl Shard {
         self.effects.set(effects);
     }
 
-    /// Gathers a publish; what came together is published together, by
-    /// [`Shard::publish_gathered`].
-    pub(crate) fn gather(&self, publish: Publish, reply: ReplyTo) {
-        let subscribers = self.hub.borrow().subscriber_count(publish.publication.channel());
-        self.deliveries_due.set(self.deliveries_due.get() + subscribers as u64);
-        self.publishes.borrow_mut().push((publish, reply));
-    }
-
-    /// Publishes what has been gathered; says how many that are.
-    pub(crate) fn publish_gathered(&self) -> usize {
-        let mut publishes = self.publishes.borrow_mut();
-        let count = publishes.len();
-        if count > 0 {
-            self.tally.published(count);
-            self.crowd.set(self.parts.node.publish_all(&mut publishes));
-        }
-        count
-    }
-
-    /// What whoever published last has to wait for before it goes on.
-    pub(crate) fn take_crowd(&self) -> Option<Room> {
-        self.crowd.take()
-    }
-
-    /// Whether a connection's slice is over; what was published in it counts.
-    pub(crate) fn is_over(&self, slice: &mut Slice) -> bool {
-        slice.published(self.deliveries_due.take());
-        slice.is_over()
-    }
-
-    /// Waits until the others who have used up their share had a turn; it ends with the permit.
-    pub(crate) async fn turn_behind_others(&self) -> OwnedSemaphorePermit {
-        let turn = Arc::clone(&self.behind_others).acquire_owned().await;
-        turn.expect("nobody closes it")
+    /// Where those wait who have used up their share, and answers.
+    pub(crate) fn queue(&self) -> &Queue {
+        &self.queue
     }
 
     /// Milliseconds since the shard began; wraps after seven weeks, which a token bucket survives.
@@ -311,6 +275,9 @@ impl Shard {
         place: Place,
     ) -> (ConnectionId, Result<Wish, BrokerLost>) {
         self.generation.set(self.generation.get().wrapping_add(1));
+        if compression.may_send() {
+            self.outbox.expect_deflation();
+        }
         let mut connections = self.connections.borrow_mut();
         let entry = connections.vacant_entry();
         let slot = u32::try_from(entry.key()).expect("limits.connections is below 2^32");

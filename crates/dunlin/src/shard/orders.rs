@@ -89,6 +89,9 @@ enum Order {
 /// Orders that may wait in front of a shard; who brings more waits.
 const ORDERS_MAX: usize = 1024;
 
+/// The nice value of threads that do what can wait.
+const ASIDE_PRIORITY: i32 = 10;
+
 /// Starts a shard on a thread of its own. The thread ends when every handle is gone.
 ///
 /// # Errors
@@ -98,9 +101,13 @@ pub(crate) fn spawn(parts: Parts) -> io::Result<ShardHandle> {
     let name = format!("shard-{}", parts.id.place());
     let (ready, started) = std::sync::mpsc::sync_channel(1);
     thread::Builder::new().name(name).spawn(move || {
-        // The one thread beside the shard's is for what would hold it up: signature checks.
+        // The one thread beside the shard's is for what would hold it up: signature checks. It
+        // gives way to shards, also where they have no core to themselves.
         let mut builder = Builder::new_current_thread();
-        builder.enable_all().max_blocking_threads(1);
+        builder.enable_all().max_blocking_threads(1).on_thread_start(|| {
+            // Of this thread alone, and it works without, too.
+            let _ = rustix::process::setpriority_process(None, ASIDE_PRIORITY);
+        });
         let runtime = builder.build_local(LocalOptions::default());
         match runtime {
             Ok(runtime) => {

@@ -2,28 +2,63 @@
 //!
 //! Two bounds do that. A *slice* is how long a connection may keep the shard to itself; what of its
 //! bytes is left then waits until the others had their turn. A *share* is what it may use in the
-//! long run; who has used it up is served behind all others, one such connection at a time. On a
-//! shard with nothing else to do that costs nobody anything.
+//! long run; who has used it up is served behind all others: of each round of the shard, all of
+//! them together get one slice, in turns. On a shard with nothing else to do that costs nobody
+//! anything.
 
-use std::time::Duration;
+use std::{cell::Cell, sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::yield_now,
+    time::Instant,
+};
 
 /// How long a connection may keep the shard to itself: about what a fan-out may.
 const SLICE: Duration = Duration::from_micros(500);
 
-/// Microseconds of the shard's time that flow in per millisecond: a tenth of it.
-const INFLOW_US: u32 = 100;
+/// Microseconds of the shard's time that flow in per millisecond: a five-hundredth, which is some
+/// five hundred publishes a second.
+const INFLOW_US: u32 = 2;
 
 /// How much of its share a connection may use at once.
-const BURST_US: u32 = 5_000;
+const BURST_US: u32 = 1_000;
 
 /// Debts beyond that are forgiven, so that nobody waits for long for what is over.
-const DEBT_MAX_US: u32 = 50_000;
+const DEBT_MAX_US: u32 = 2_000;
 
 /// About what the delivery of a publication to one more subscriber takes, in nanoseconds. Whoever
 /// publishes pays for it.
 const DELIVERY_NS: u64 = 250;
+
+/// A publication is as dear as one more for so many bytes of it, each time that it is copied ...
+const COPIED_BYTES: usize = 1024;
+
+/// ... and once, where it is deflated.
+const DEFLATED_BYTES: usize = 16;
+
+/// What a publication leads to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Consequences {
+    /// Deliveries. Those of many publications together take less time than each by itself, so they
+    /// end no slice, but where somebody is behind.
+    deliveries: u64,
+    /// As dear as so many: what does not become less by being done together.
+    bytes: u64,
+}
+
+impl Consequences {
+    pub(crate) fn new(subscribers: usize, bytes: usize, is_deflated: bool) -> Self {
+        let deflation = if is_deflated { bytes / DEFLATED_BYTES } else { 0 };
+        let copies = subscribers * (bytes / COPIED_BYTES);
+        Self { deliveries: subscribers as u64, bytes: (copies + deflation) as u64 }
+    }
+
+    pub(crate) fn and(self, other: Self) -> Self {
+        let deliveries = self.deliveries + other.deliveries;
+        Self { deliveries, bytes: self.bytes + other.bytes }
+    }
+}
 
 /// About what it takes to read a little: the clock is not asked for it.
 const LITTLE: Duration = Duration::from_micros(4);
@@ -64,32 +99,79 @@ impl Share {
 pub(crate) struct Slice {
     /// Absent while it is about little.
     began_at: Option<Instant>,
-    deliveries: u64,
+    published: Consequences,
+    /// About how much was done since the last look at the clock.
+    bytes: usize,
 }
+
+/// Bytes between two looks at the clock; a step counts as at least a few of them.
+const LOOK_BYTES: usize = 1024;
+const STEP_BYTES: usize = 128;
 
 impl Slice {
     /// A turn that is about so many bytes.
     pub(crate) fn begin(bytes: usize) -> Self {
         let began_at = (bytes > LITTLE_BYTES).then(Instant::now);
-        Self { began_at, deliveries: 0 }
+        Self { began_at, published: Consequences::default(), bytes: 0 }
     }
 
-    /// Something was published to so many subscribers.
-    pub(crate) fn published(&mut self, subscribers: u64) {
-        self.deliveries += subscribers;
+    /// Something was published.
+    pub(crate) fn published(&mut self, consequences: Consequences) {
+        self.published = self.published.and(consequences);
     }
 
-    /// Whether it is over.
-    pub(crate) fn is_over(&self) -> bool {
-        match self.began_at {
-            Some(_) => self.used() >= SLICE,
-            None => self.deliveries * DELIVERY_NS >= SLICE.as_nanos() as u64,
+    /// Whether it is over, after one more step that was about so many bytes.
+    pub(crate) fn is_over(&mut self, bytes: usize, is_pressed: bool) -> bool {
+        let deliveries = if is_pressed { self.published.deliveries } else { 0 };
+        let published = time_of(deliveries + self.published.bytes);
+        self.bytes += bytes.max(STEP_BYTES);
+        if published >= SLICE || self.bytes < LOOK_BYTES {
+            return published >= SLICE;
         }
+        self.bytes = 0;
+        self.began_at.is_some_and(|began_at| began_at.elapsed() + published >= SLICE)
     }
 
+    /// What it costs.
     fn used(&self) -> Duration {
         let read = self.began_at.map_or(LITTLE, |began_at| began_at.elapsed());
-        read + Duration::from_nanos(self.deliveries * DELIVERY_NS)
+        read + time_of(self.published.deliveries + self.published.bytes)
+    }
+}
+
+fn time_of(deliveries: u64) -> Duration {
+    Duration::from_nanos(deliveries * DELIVERY_NS)
+}
+
+/// The queue of those who wait behind the others.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    place: Arc<Semaphore>,
+    /// When the slice began that they have in this round.
+    began_at: Cell<Instant>,
+}
+
+/// The turn of one of them.
+pub(crate) struct Turn(OwnedSemaphorePermit);
+
+impl Queue {
+    pub(crate) fn new() -> Self {
+        Self { place: Arc::new(Semaphore::new(1)), began_at: Cell::new(Instant::now()) }
+    }
+
+    /// Waits until it is one's turn.
+    pub(crate) async fn turn(&self) -> Turn {
+        let place = Arc::clone(&self.place).acquire_owned().await;
+        Turn(place.expect("nobody closes it"))
+    }
+
+    /// Ends a turn. When the slice of this round is over, the next one's is in the next round.
+    pub(crate) async fn end(&self, turn: Turn) {
+        if self.began_at.get().elapsed() >= SLICE {
+            yield_now().await;
+            self.began_at.set(Instant::now());
+        }
+        drop(turn.0);
     }
 }
 
@@ -99,36 +181,46 @@ mod tests {
 
     /// A slice that has used so many microseconds, all of them for deliveries.
     fn slice(used_us: u64) -> Slice {
-        Slice { began_at: None, deliveries: used_us * 1_000 / DELIVERY_NS }
+        let deliveries = used_us * 1_000 / DELIVERY_NS;
+        Slice { published: Consequences { deliveries, bytes: 0 }, ..Slice::begin(1) }
     }
 
     #[test]
-    fn a_share_is_a_burst_and_then_a_tenth_of_the_time() {
+    fn a_share_is_a_burst_and_then_little_of_the_time() {
         let mut share = Share::default();
-        share.charge(&slice(4_900));
+        share.charge(&slice(900));
         assert!(!share.is_used_up(|| 0));
-        share.charge(&slice(1_000));
-        assert!(share.is_used_up(|| 8));
-        assert!(!share.is_used_up(|| 10));
+        share.charge(&slice(200));
+        assert!(share.is_used_up(|| 40));
+        assert!(!share.is_used_up(|| 60));
         share.charge(&slice(10_000_000));
-        assert!(share.is_used_up(|| 400));
-        assert!(!share.is_used_up(|| 500), "what is over is forgiven");
+        assert!(share.is_used_up(|| 500));
+        assert!(!share.is_used_up(|| 600), "what is over is forgiven");
     }
 
     #[test]
     fn little_adds_up() {
         let mut share = Share::default();
-        let little = Slice { began_at: None, deliveries: 0 };
+        let little = Slice::begin(1);
         (0..5_000).for_each(|_| share.charge(&little));
         assert!(share.is_used_up(|| 0));
     }
 
     #[test]
-    fn a_publication_to_many_is_a_slice() {
+    fn what_is_published_costs_by_subscribers_and_bytes() {
+        let costs = |deliveries, bytes| Consequences { deliveries, bytes };
+        assert_eq!(Consequences::new(250, 100, false), costs(250, 0));
+        assert_eq!(Consequences::new(250, 64 << 10, false), costs(250, 250 * 64));
+        assert_eq!(Consequences::new(0, 64 << 10, true), costs(0, 4096));
+    }
+
+    /// Many at once are cheap for each, as long as everybody keeps up.
+    #[test]
+    fn deliveries_end_a_slice_under_pressure() {
         let mut slice = Slice::begin(10);
-        slice.published(1_900);
-        assert!(!slice.is_over());
-        slice.published(100);
-        assert!(slice.is_over());
+        slice.published(Consequences::new(2_000, 100, false));
+        assert!(!slice.is_over(1, false) && slice.is_over(1, true));
+        slice.published(Consequences::new(32, 64 << 10, false));
+        assert!(slice.is_over(1, false));
     }
 }

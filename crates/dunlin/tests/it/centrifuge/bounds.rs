@@ -39,7 +39,7 @@ fn a_flood_of_subscribes_is_answered() {
 
 #[test]
 fn a_flood_of_questions_is_answered() {
-    let node = node(&["limits.message_bytes=2MiB", "limits.backlog_bytes=16MiB"]);
+    let node = node(&["limits.message_bytes=2MiB"]);
     let mut client = CentrifugeClient::connect(&node, "42");
     client.subscribe("kept:a");
     client.result("subscribe", json!({"channel": "wish:a"}));

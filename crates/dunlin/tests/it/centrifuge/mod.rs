@@ -6,6 +6,7 @@ mod codes;
 mod delta;
 mod dialects;
 mod expiry;
+mod fairness;
 mod history;
 mod joins;
 mod keys;
