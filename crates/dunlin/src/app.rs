@@ -15,7 +15,6 @@ use anyhow::Context;
 use axum::Router;
 use dunlin_core::{
     auth::revocation::Revocations,
-    channel::ChannelName,
     ids::ShardId,
     inbox::Inbox,
     interest::{HEALERS, Interest},
@@ -40,7 +39,7 @@ use crate::{
     config::{ClientConfig, Config, LimitsConfig, TokenConfig},
     control::{self, Control},
     front::{
-        self, Front,
+        self, Front, Plain,
         accept::{Accepting, Acceptor},
         crowd::{AddressBounds, Crowd},
         door::{Bounds, Door, Evicted},
@@ -125,7 +124,7 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
         shards,
         metrics: metrics.clone(),
         registry,
-        default_channel: ChannelName::plain(&config.plain.default_channel)?,
+        plain: Plain::new(&config.plain)?,
         compression: config.ws.compression,
         allowed_origins: config.client.allowed_origins.clone(),
         crowd: Crowd::new(address_bounds(&config.limits)),

@@ -157,6 +157,18 @@ impl RedisConfig {
 pub struct PlainConfig {
     /// The channel that `GET /ws` joins; checked to be a channel's name.
     pub default_channel: String,
+    /// What a client is told that offers subprotocols.
+    pub subprotocols: PlainSubprotocols,
+}
+
+/// What clients of the plain dialect are told that offer subprotocols.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlainSubprotocols {
+    /// The first one is agreed to, whatever it is: many clients refuse a connection without.
+    Echo,
+    /// None is.
+    None,
 }
 
 /// `[http_api]`

@@ -27,7 +27,7 @@ use axum::{
     routing::{any, get},
 };
 use dunlin_core::{
-    channel::ChannelName,
+    channel::{ChannelName, InvalidPlainName},
     metrics::{Metrics, RefusalLabel},
     node::Node,
 };
@@ -36,9 +36,27 @@ use prometheus_client::registry::Registry;
 use self::{crowd::Crowd, origin::OriginPattern};
 use crate::{
     api::{self, Api},
+    config::{PlainConfig, PlainSubprotocols},
     control::Control,
     shard::{Places, ShardHandle},
 };
+
+/// What is decided about the plain dialect.
+pub(crate) struct Plain {
+    default_channel: ChannelName,
+    subprotocols: PlainSubprotocols,
+}
+
+impl Plain {
+    /// As the operator wrote it.
+    ///
+    /// # Errors
+    /// When the channel's name cannot be; it was checked.
+    pub(crate) fn new(config: &PlainConfig) -> Result<Self, InvalidPlainName> {
+        let default_channel = ChannelName::plain(&config.default_channel)?;
+        Ok(Self { default_channel, subprotocols: config.subprotocols })
+    }
+}
 
 /// What the routes share.
 pub(crate) struct Front {
@@ -48,7 +66,7 @@ pub(crate) struct Front {
     pub(crate) shards: Vec<ShardHandle>,
     pub(crate) metrics: Metrics,
     pub(crate) registry: Registry,
-    pub(crate) default_channel: ChannelName,
+    pub(crate) plain: Plain,
     pub(crate) compression: bool,
     /// Pages that may connect; none = all.
     pub(crate) allowed_origins: Vec<OriginPattern>,

@@ -30,13 +30,14 @@ use super::{
     refuse,
 };
 use crate::{
+    config::PlainSubprotocols,
     shard::{Newcomer, NoSeat, Seat},
     stream::DetachedStream,
 };
 
 /// `GET /ws`: joins `plain.default_channel`.
 pub(super) async fn default_channel(State(front): State<Arc<Front>>, request: Request) -> Response {
-    let channel = front.default_channel.clone();
+    let channel = front.plain.default_channel.clone();
     upgrade_plain(&front, channel, request).await
 }
 
@@ -86,14 +87,25 @@ pub(super) async fn centrifuge(State(front): State<Arc<Front>>, request: Request
     };
     let pings_by_frames = asks("cf_ws_frame_ping_pong=true");
     let newcomer = Newcomer::Centrifuge { encoding, pings_by_frames };
-    let mut response = upgrade(&front, newcomer, request).await;
-    if let Some((name, _)) = protocol
+    let response = upgrade(&front, newcomer, request).await;
+    agree_to(response, protocol.map(|(name, _)| HeaderValue::from_static(name)))
+}
+
+/// Names the subprotocol in the answer to a client that is let in (RFC 6455 section 4.2.2).
+fn agree_to(mut response: Response, subprotocol: Option<HeaderValue>) -> Response {
+    if let Some(name) = subprotocol
         && response.status() == StatusCode::SWITCHING_PROTOCOLS
     {
-        let name = HeaderValue::from_static(name);
         response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, name);
     }
     response
+}
+
+/// The first subprotocol that a client offers.
+fn first_offered(request: &Request) -> Option<HeaderValue> {
+    let offered = request.headers().get(header::SEC_WEBSOCKET_PROTOCOL)?.to_str().ok()?;
+    let first = offered.split(',').map(str::trim).find(|name| !name.is_empty())?;
+    HeaderValue::from_str(first).ok()
 }
 
 /// The subprotocols of the Centrifuge dialect.
@@ -104,7 +116,11 @@ async fn upgrade_plain(front: &Arc<Front>, channel: ChannelName, request: Reques
     match rights::plain(front.node.namespaces(), &channel) {
         Ok(options) => {
             let newcomer = Newcomer::Plain { channel, options: Arc::clone(options) };
-            upgrade(front, newcomer, request).await
+            let subprotocol = match front.plain.subprotocols {
+                PlainSubprotocols::Echo => first_offered(&request),
+                PlainSubprotocols::None => None,
+            };
+            agree_to(upgrade(front, newcomer, request).await, subprotocol)
         }
         Err(error) => refuse_channel(front, error),
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::TcpStream,
     thread,
     time::{Duration, Instant},
 };
@@ -326,7 +327,7 @@ fn what_a_client_sends_before_it_has_its_101_is_not_lost() {
                 let text = format!("{number}").repeat(size);
                 bytes.extend(frame(Opcode::Text, text.as_bytes()));
             }
-            let stream = std::net::TcpStream::connect(flock.node(0).address).unwrap();
+            let stream = TcpStream::connect(flock.node(0).address).unwrap();
             stream.set_read_timeout(Some(PATIENCE)).unwrap();
             let (mut eager, _) = Client::upgrade_bytes(stream, &bytes).unwrap();
             for number in 0..3 {
@@ -336,4 +337,23 @@ fn what_a_client_sends_before_it_has_its_101_is_not_lost() {
             }
         }
     });
+}
+
+/// Many clients refuse a connection in which none of what they offer is agreed to.
+#[test]
+fn the_first_subprotocol_is_agreed_to_unless_none_should_be() {
+    let request = |offered: &str| {
+        format!("GET /ws HTTP/1.1\r\nHost: localhost\r\n{UPGRADE_HEADERS}{offered}\r\n")
+    };
+    let agreed = |node: &Node, offered: &str| {
+        let stream = TcpStream::connect(node.address).unwrap();
+        let (_, response) = Client::upgrade(stream, &request(offered)).unwrap();
+        response.header("sec-websocket-protocol").map(str::to_owned)
+    };
+    let node = Node::start(&[]);
+    assert_eq!(agreed(&node, ""), None);
+    let offered = "Sec-WebSocket-Protocol: chat.v2 , chat\r\n";
+    assert_eq!(agreed(&node, offered).as_deref(), Some("chat.v2"));
+    let node = Node::start(&["plain.subprotocols=none"]);
+    assert_eq!(agreed(&node, offered), None);
 }
