@@ -19,12 +19,13 @@ pub fn close_code(why: Disconnect) -> (u16, &'static str) {
         Disconnect::PositionLost => (3010, "insufficient state"),
         Disconnect::PongTimeout => (3012, "no pong"),
         Disconnect::InvalidToken => (3500, "invalid token"),
+        // One code for all that a client should not send again; the reason says which it was.
         Disconnect::BadRequest
         | Disconnect::ProtocolError
         | Disconnect::InvalidText
         | Disconnect::MessageTooBig
         | Disconnect::TooManyFragments
-        | Disconnect::ControlFlood => (3501, "bad request"),
+        | Disconnect::ControlFlood => (3501, why.reason()),
         Disconnect::Stale => (3502, "stale"),
         Disconnect::Forced => (3503, "force disconnect"),
         Disconnect::ConnectionLimit => (3504, "connection limit"),

@@ -17,7 +17,7 @@ pub(super) fn split_first(message: &[u8]) -> (&[u8], &[u8]) {
 
 /// The command of one line.
 pub(super) fn command(line: &[u8]) -> Result<Command, DecodeError> {
-    let command: request::Command = serde_json::from_slice(line).or(Err(DecodeError))?;
+    let command: request::Command = serde_json::from_slice(line).or(Err(DecodeError::Malformed))?;
     Ok(command.into())
 }
 

@@ -37,8 +37,14 @@ pub fn message_kind(encoding: Encoding) -> MessageKind {
 
 /// The bytes are no commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the message is not made of commands")]
-pub struct DecodeError;
+pub enum DecodeError {
+    /// It is no command.
+    #[error("the message is not made of commands")]
+    Malformed,
+    /// A command is longer than it may be.
+    #[error("a command is too long")]
+    TooLong,
+}
 
 /// The commands of one message, in order. There is at least one, or an error; nothing that follows
 /// an error counts. A command of more than `bytes_max` bytes is one.
@@ -72,8 +78,10 @@ impl Iterator for Commands<'_> {
             Encoding::Json => Some(json::split_first(rest)),
             Encoding::Protobuf => protobuf::split_first(rest),
         };
-        let fits = |(command, _): &(&[u8], _)| command.len() <= self.bytes_max;
-        let Some((command, behind)) = split.filter(fits) else { return Some(Err(DecodeError)) };
+        let Some((command, behind)) = split else { return Some(Err(DecodeError::Malformed)) };
+        if command.len() > self.bytes_max {
+            return Some(Err(DecodeError::TooLong));
+        }
         self.rest = (!behind.is_empty()).then_some(behind);
         Some(match self.encoding {
             Encoding::Json => json::command(command),

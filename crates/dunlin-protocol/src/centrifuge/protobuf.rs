@@ -13,7 +13,7 @@ pub(super) fn split_first(mut messages: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// One command.
 pub(super) fn command(bytes: &[u8]) -> Result<Command, DecodeError> {
-    request::Command::decode(bytes).map(Command::from).or(Err(DecodeError))
+    request::Command::decode(bytes).map(Command::from).or(Err(DecodeError::Malformed))
 }
 
 /// Appends a field that is a number or a boolean.

@@ -19,7 +19,7 @@ use dunlin_core::{
     publication::{ClientInfo, Details, Kind, Publication},
     session::{Clock, Context, Effect, Effects, Input},
 };
-use dunlin_protocol::centrifuge;
+use dunlin_protocol::centrifuge::{self, DecodeError};
 
 pub(crate) use self::policy::Policy;
 use crate::{
@@ -92,7 +92,10 @@ impl Shard {
         let mut commands = centrifuge::commands(encoding, message, bytes_max);
         let mut left = message.len();
         while let Some(command) = commands.next() {
-            let command = command.map_err(|_| Disconnect::BadRequest)?;
+            let command = command.map_err(|error| match error {
+                DecodeError::Malformed => Disconnect::BadRequest,
+                DecodeError::TooLong => Disconnect::MessageTooBig,
+            })?;
             if connection.ending().is_none() {
                 self.handle(connection, Input::Command(command))?;
             }

@@ -5,22 +5,21 @@ use dunlin_protocol::centrifuge::close_code;
 
 #[test]
 fn each_reason_has_a_code_of_the_protocol() {
-    let bad_request = (3501, "bad request");
     let internal = (3004, "internal server error");
     let expected = [
         (Disconnect::ClientLeft, (3000, "connection closed")),
-        (Disconnect::ProtocolError, bad_request),
-        (Disconnect::InvalidText, bad_request),
-        (Disconnect::MessageTooBig, bad_request),
-        (Disconnect::TooManyFragments, bad_request),
+        (Disconnect::ProtocolError, (3501, "protocol error")),
+        (Disconnect::InvalidText, (3501, "text is not utf-8")),
+        (Disconnect::MessageTooBig, (3501, "message too big")),
+        (Disconnect::TooManyFragments, (3501, "too many fragments")),
         (Disconnect::MessageUnfinished, (3008, "slow")),
-        (Disconnect::ControlFlood, bad_request),
+        (Disconnect::ControlFlood, (3501, "too many control frames")),
         (Disconnect::PongTimeout, (3012, "no pong")),
         (Disconnect::SlowReader, (3008, "slow")),
         (Disconnect::BrokerLost, internal),
         (Disconnect::PublishUnknown, internal),
         (Disconnect::NotAllowed, (3507, "permission denied")),
-        (Disconnect::BadRequest, bad_request),
+        (Disconnect::BadRequest, (3501, "bad request")),
         (Disconnect::InvalidToken, (3500, "invalid token")),
         (Disconnect::Stale, (3502, "stale")),
         (Disconnect::Expired, (3005, "connection expired")),
