@@ -8,7 +8,10 @@ use rustix::{
     net::{RecvFlags, SendFlags, recv, send},
 };
 
-use crate::websocket::{self, FrameHeader};
+use crate::{
+    epoll::Epoll,
+    websocket::{self, FrameHeader},
+};
 
 /// An open connection.
 pub(crate) struct Connection {
@@ -126,9 +129,23 @@ impl Connection {
         Ok(self.outgoing.is_empty())
     }
 
-    /// Notes whether room to write is waited for; true if that is news to the epoll.
-    pub(crate) fn wants_room(&mut self, wanted: bool) -> bool {
-        std::mem::replace(&mut self.watched_for_room, wanted) != wanted
+    /// Sends what the socket takes, and has `epoll` tell under this token when it takes more.
+    pub(crate) fn flush_watched(&mut self, epoll: &Epoll, token: usize) -> Result<(), Ending> {
+        let is_all = self.flush()?;
+        self.watch_for_room(epoll, token, !is_all)
+    }
+
+    /// Has `epoll` tell under this token that there is room to write, or not any more.
+    pub(crate) fn watch_for_room(
+        &mut self,
+        epoll: &Epoll,
+        token: usize,
+        wanted: bool,
+    ) -> Result<(), Ending> {
+        if std::mem::replace(&mut self.watched_for_room, wanted) != wanted {
+            epoll.watch(&self.socket, token, wanted)?;
+        }
+        Ok(())
     }
 
     /// Says goodbye and closes; the server may take its time to notice.

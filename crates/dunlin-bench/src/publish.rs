@@ -219,13 +219,7 @@ impl Crowd {
         if !frame.is_empty() {
             connection.queue(encoding.opcode(), &frame, MASK);
         }
-        let flushed = connection.flush().and_then(|all| {
-            if connection.wants_room(!all) {
-                self.epoll.watch(connection.socket(), number, !all)?;
-            }
-            Ok(())
-        });
-        if let Err(ending) = flushed {
+        if let Err(ending) = connection.flush_watched(&self.epoll, number) {
             self.end(number, ending);
         }
     }

@@ -302,13 +302,7 @@ impl Crowd {
 
     fn flush(&mut self, index: usize) {
         let Some(connection) = &mut self.connections[index] else { return };
-        let flushed = connection.flush().and_then(|all| {
-            if connection.wants_room(!all) {
-                self.epoll.watch(connection.socket(), index, !all)?;
-            }
-            Ok(())
-        });
-        if let Err(ending) = flushed {
+        if let Err(ending) = connection.flush_watched(&self.epoll, index) {
             self.end(index, ending);
         }
     }

@@ -304,12 +304,9 @@ impl Swarm {
 
     fn send(&mut self, number: usize) {
         let Link::Open(session) = &mut self.clients[number].link else { return };
-        let sent = session.send(fastrand::u32(..).to_ne_bytes()).and_then(|all| {
-            if session.connection.wants_room(!all) {
-                self.epoll.watch(session.connection.socket(), number, !all)?;
-            }
-            Ok(())
-        });
+        let sent = session.send(fastrand::u32(..).to_ne_bytes());
+        let sent =
+            sent.and_then(|all| session.connection.watch_for_room(&self.epoll, number, !all));
         if let Err(ending) = sent {
             Counts::note(&mut self.counts.closed, ending.to_string());
             self.lose(number);
