@@ -41,15 +41,16 @@ pub(crate) async fn run(shard: Rc<Shard>, connection: Rc<Connection>, mut early:
             }
         }
         is_readable = false;
+        // Who does not read is not read from, so that nobody can make the node owe without end.
         if connection.owes_much() {
-            Box::pin(until_read(&mut reader, connection)).await;
+            Box::pin(held(&mut reader, connection, connection.read())).await;
         }
         let (flow, brake) = match reader.share().is_used_up(|| shard.uptime_ms()) {
             true => Box::pin(behind_others(&mut reader, shard, connection)).await,
             false => turn(&mut reader, shard, connection),
         };
         if let Some(brake) = brake {
-            Box::pin(slowed(*brake, &mut reader, connection)).await;
+            Box::pin(held(&mut reader, connection, brake.released())).await;
         }
         match flow {
             Flow::Open if reader.has_rest() => yield_now().await,
@@ -94,21 +95,11 @@ async fn behind_others(
     outcome
 }
 
-/// Waits until the client has read what it is owed: answers it asked for, publications. Who does
-/// not read is not read from, so that nobody can make the node owe without end.
-async fn until_read(reader: &mut Reader, connection: &Connection) {
+/// Waits, and does not read from the client meanwhile: its silence is ours then.
+async fn held(reader: &mut Reader, connection: &Connection, wait: impl Future<Output = ()>) {
     let began_at = Instant::now();
     connection.hold(true);
-    connection.read().await;
-    connection.hold(false);
-    reader.excuse(began_at.elapsed());
-}
-
-/// Waits while a client should publish no more.
-async fn slowed(brake: Brake, reader: &mut Reader, connection: &Connection) {
-    let began_at = Instant::now();
-    connection.hold(true);
-    brake.released().await;
+    wait.await;
     connection.hold(false);
     reader.excuse(began_at.elapsed());
 }

@@ -5,7 +5,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use foldhash::fast::RandomState;
 
-use super::ID_BYTES_MAX;
+use super::{
+    ID_BYTES_MAX,
+    claims::{ConnectionClaims, SubscriptionClaims},
+};
 
 /// What has been revoked. Bounded: nothing revoked is forgotten to make room before its time.
 #[derive(Debug)]
@@ -166,6 +169,24 @@ impl Revocations {
 
 fn later(one: Until, other: Until) -> Until {
     one.zip(other).map(|(one, other)| one.max(other))
+}
+
+/// What came by a token, and ends with it.
+pub trait Revocable {
+    /// Whether that token does not count any more.
+    fn is_revoked(&self, by: &Revocations) -> bool;
+}
+
+impl Revocable for ConnectionClaims {
+    fn is_revoked(&self, by: &Revocations) -> bool {
+        by.is_revoked(&self.user, self.token_id.as_deref(), self.issued_at)
+    }
+}
+
+impl Revocable for SubscriptionClaims {
+    fn is_revoked(&self, by: &Revocations) -> bool {
+        by.is_revoked(&self.user, self.token_id.as_deref(), self.issued_at)
+    }
 }
 
 #[cfg(test)]

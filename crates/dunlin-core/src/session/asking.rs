@@ -18,14 +18,6 @@ pub struct Ticket(u32);
 /// Replies that may be under way at once.
 const REPLIES_MAX: usize = 256;
 
-/// The kinds of inquiries that take turns: tokens, each of which may take a while to check, and
-/// questions to the broker or the presence store.
-const TOKENS: usize = 0;
-const QUESTIONS: usize = 1;
-
-/// How many of each kind are asked at once: others need the answers, too.
-const ASKED_MAX: [usize; 2] = [1, 4];
-
 /// Inquiries whose answers are to come.
 #[derive(Debug, Default)]
 pub(super) struct Asking {
@@ -37,25 +29,52 @@ pub(super) struct Asking {
 
 #[derive(Debug, Default)]
 struct Pending {
-    asked: Vec<(Ticket, Next)>,
-    /// How many of them are of each kind.
-    kinds: [usize; 2],
+    asked: Vec<Asked>,
     /// Those whose turn has not come.
     waiting: VecDeque<(Inquiry, Next)>,
 }
 
+#[derive(Debug)]
+struct Asked {
+    ticket: Ticket,
+    answerer: Answerer,
+    next: Next,
+}
+
 impl Pending {
     fn has_room(&self, inquiry: &Inquiry) -> bool {
-        kind(inquiry).is_none_or(|kind| self.kinds[kind] < ASKED_MAX[kind])
+        let answerer = Answerer::of(inquiry);
+        let asked = self.asked.iter().filter(|asked| asked.answerer == answerer);
+        asked.count() < answerer.asked_max()
     }
 }
 
-/// The kind of an inquiry; none if it need not wait for a turn.
-fn kind(inquiry: &Inquiry) -> Option<usize> {
-    match inquiry {
-        Inquiry::Admission(_) => None,
-        Inquiry::ConnectionToken(_) | Inquiry::SubscriptionToken(_) => Some(TOKENS),
-        Inquiry::Presence(_) | Inquiry::PresenceStats(_) | Inquiry::History(..) => Some(QUESTIONS),
+/// Who answers an inquiry. Others need the answers, too, so that inquiries take turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answerer {
+    /// Whoever has the keys: to check a token may take a while.
+    Keys,
+    /// The broker or the presence store.
+    Broker,
+    /// The table of who is here.
+    Register,
+}
+
+impl Answerer {
+    fn of(inquiry: &Inquiry) -> Self {
+        match inquiry {
+            Inquiry::ConnectionToken(_) | Inquiry::SubscriptionToken(_) => Self::Keys,
+            Inquiry::Presence(_) | Inquiry::PresenceStats(_) | Inquiry::History(..) => Self::Broker,
+            Inquiry::Admission(_) => Self::Register,
+        }
+    }
+
+    /// How much it is asked for at once.
+    fn asked_max(self) -> usize {
+        match self {
+            Self::Keys | Self::Register => 1,
+            Self::Broker => 4,
+        }
     }
 }
 
@@ -76,20 +95,6 @@ pub(super) enum Next {
     Reply(u32),
 }
 
-impl Next {
-    /// The kind of the inquiry that it goes on from.
-    fn kind(&self) -> Option<usize> {
-        match self {
-            Self::Admit(_) => None,
-            Self::Connect
-            | Self::Refresh(_)
-            | Self::Subscribe(_)
-            | Self::RefreshSubscription(..) => Some(TOKENS),
-            Self::Reply(_) => Some(QUESTIONS),
-        }
-    }
-}
-
 impl Asking {
     /// Asks, or has the inquiry wait for its turn.
     ///
@@ -103,8 +108,8 @@ impl Asking {
     ) -> Result<(), ClientError> {
         let pending = self.pending.get_or_insert_default();
         // Other inquiries are as many as there are subscriptions, which have a bound of their own.
-        let is_bounded = matches!(next, Next::Reply(_) | Next::Refresh(_))
-            || matches!(next, Next::RefreshSubscription(..));
+        let is_bounded =
+            matches!(next, Next::Reply(_) | Next::Refresh(_) | Next::RefreshSubscription(..));
         if is_bounded && pending.asked.len() + pending.waiting.len() >= REPLIES_MAX {
             return Err(ClientError::TooManyRequests);
         }
@@ -112,12 +117,9 @@ impl Asking {
             pending.waiting.push_back((inquiry, next));
             return Ok(());
         }
-        if let Some(kind) = kind(&inquiry) {
-            pending.kinds[kind] += 1;
-        }
         self.last = self.last.wrapping_add(1);
         let ticket = Ticket(self.last);
-        pending.asked.push((ticket, next));
+        pending.asked.push(Asked { ticket, answerer: Answerer::of(&inquiry), next });
         step.push(Effect::Ask(ticket, inquiry));
         Ok(())
     }
@@ -126,11 +128,8 @@ impl Asking {
     /// inquiry has come.
     fn take(&mut self, ticket: Ticket, step: &mut Step<'_>) -> Option<Next> {
         let pending = self.pending.as_mut()?;
-        let place = pending.asked.iter().position(|(asked, _)| *asked == ticket)?;
-        let (_, next) = pending.asked.swap_remove(place);
-        if let Some(kind) = next.kind() {
-            pending.kinds[kind] -= 1;
-        }
+        let place = pending.asked.iter().position(|asked| asked.ticket == ticket)?;
+        let Asked { next, .. } = pending.asked.swap_remove(place);
         let is_next = pending.waiting.iter().position(|(inquiry, _)| pending.has_room(inquiry));
         if let Some((inquiry, then)) = is_next.and_then(|place| pending.waiting.remove(place)) {
             // There is room: one less is waited for.

@@ -137,9 +137,7 @@ impl Reader {
         bytes: &mut [u8],
     ) {
         let progress = self.handle(shard, connection, Bytes::new(), bytes);
-        if progress.consumed < bytes.len() || !progress.commands.is_empty() {
-            self.keep(progress.commands, BytesMut::from(&bytes[progress.consumed..]));
-        }
+        self.keep(progress.commands, BytesMut::from(&bytes[progress.consumed..]));
     }
 
     fn keep(&mut self, commands: Bytes, frames: BytesMut) {

@@ -25,7 +25,7 @@ impl Shard {
     pub(super) fn join(self: &Rc<Self>, connection: &Rc<Connection>, join: Join) {
         self.begin_join(&join.channel);
         let (shard, id) = (Rc::clone(self), connection.id());
-        let recoveries = join.resume.is_some().then(|| connection.recoveries()).flatten();
+        let recoveries = join.resume.and_then(|_| connection.recoveries());
         spawn_local(async move {
             // What a client missed is large, perhaps: a few channels at once, as fast as it reads.
             let _turn = match recoveries {

@@ -121,30 +121,25 @@ impl Shard {
             if effect.is_beginning() && connection.ending().is_some() {
                 continue;
             }
-            let done = match effect {
-                // The common one, and large: moved no more often than it must be.
-                Effect::Publish(publish, command) => {
-                    self.gather(publish, ReplyTo::Command(connection.id(), command));
-                    Ok(())
-                }
-                Effect::Ask(ticket, inquiry) => self.inquire(connection, ticket, inquiry),
-                Effect::End(why) => Err(why),
-                effect => {
-                    self.carry_out_one(connection, effect);
-                    Ok(())
-                }
-            };
-            outcome = outcome.and(done);
+            outcome = outcome.and(self.carry_out_one(connection, effect));
         }
         outcome
     }
 
-    fn carry_out_one(self: &Rc<Self>, connection: &Rc<Connection>, effect: Effect) {
+    fn carry_out_one(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        effect: Effect,
+    ) -> Result<(), Disconnect> {
         match effect {
+            Effect::Publish(publish, command) => {
+                self.gather(publish, ReplyTo::Command(connection.id(), command));
+            }
             Effect::Tell(event) => self.tell(connection, &event),
             Effect::HoldBack => connection.hold_back(),
             Effect::TellFirst(event) => self.tell_first(connection, &event),
             Effect::DropHeldBack => self.forget_held_back(connection),
+            Effect::Ask(ticket, inquiry) => return self.inquire(connection, ticket, inquiry),
             Effect::Join(join) => self.join(connection, *join),
             Effect::Leave(place) => self.leave_hub(place),
             Effect::Appear(channel, info, farewell) => self.appear(channel, info, farewell),
@@ -153,10 +148,10 @@ impl Shard {
             Effect::WakeAt(at) => self.set_alarm(connection, at),
             Effect::Note(why) => tracing::debug!("{why}"),
             Effect::Dismiss(user) => self.dismiss(connection, &user),
+            Effect::End(why) => return Err(why),
             Effect::EndWith(code, reason) => self.end_by_order(connection, code, &reason),
-            // They are done where they are met.
-            Effect::Publish(..) | Effect::Ask(..) | Effect::End(_) => {}
         }
+        Ok(())
     }
 
     /// Tells a channel's other members that a client came or went.

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use dunlin_core::{
     auth::{
         TokenError,
-        claims::{ConnectionClaims, SubscriptionClaims},
-        revocation::Revocations,
+        keyring::Keyring,
+        revocation::{Revocable, Revocations},
     },
     rights::Trust,
     session::{Answer, Inquiry, Rules},
@@ -68,14 +68,19 @@ impl Policy {
         }
     }
 
-    /// What a token says that `inquiry` is about.
+    /// What a token says that `inquiry` is about, or why it does not count.
     pub(super) fn check(&self, inquiry: &Inquiry) -> Option<Answer> {
+        let now = unix_now();
         match inquiry {
             Inquiry::ConnectionToken(token) => {
-                Some(Answer::Connection(self.connection(token).map(Box::new)))
+                let verify = |keys: &Keyring| keys.verify_connection(token, now);
+                let claims = self.verdict("connection", &self.connection_keys, verify);
+                Some(Answer::Connection(claims))
             }
             Inquiry::SubscriptionToken(token) => {
-                Some(Answer::Subscription(self.subscription(token).map(Box::new)))
+                let verify = |keys: &Keyring| keys.verify_subscription(token, now);
+                let claims = self.verdict("subscription", &self.subscription_keys, verify);
+                Some(Answer::Subscription(claims))
             }
             _ => None,
         }
@@ -84,55 +89,31 @@ impl Policy {
     /// What is true of a token that was checked a moment ago: it may have been revoked meanwhile.
     pub(super) fn check_again(&self, answer: Answer) -> Answer {
         match answer {
-            Answer::Connection(Ok(claims)) => {
-                let (id, at) = (claims.token_id.as_deref(), claims.issued_at);
-                Answer::Connection(self.check_revoked(&claims.user, id, at).map(|()| claims))
+            Answer::Connection(claims) => {
+                Answer::Connection(claims.and_then(|claims| self.unless_revoked(claims)))
             }
-            Answer::Subscription(Ok(claims)) => {
-                let (id, at) = (claims.token_id.as_deref(), claims.issued_at);
-                Answer::Subscription(self.check_revoked(&claims.user, id, at).map(|()| claims))
+            Answer::Subscription(claims) => {
+                Answer::Subscription(claims.and_then(|claims| self.unless_revoked(claims)))
             }
             answer => answer,
         }
     }
 
-    /// What a connection token says.
-    ///
-    /// # Errors
-    /// [`TokenError`] when it does not count, or no longer.
-    fn connection(&self, token: &str) -> Result<ConnectionClaims, TokenError> {
-        let claims = self.connection_keys.current().verify_connection(token, unix_now());
-        let claims = claims.map_err(|error| ask_for_keys(error, &self.connection_keys));
-        let claims = claims.and_then(|claims| {
-            self.check_revoked(&claims.user, claims.token_id.as_deref(), claims.issued_at)?;
-            Ok(claims)
-        });
-        claims.inspect_err(|error| tracing::debug!("connection token refused: {error}"))
-    }
-
-    /// What a subscription token says.
-    ///
-    /// # Errors
-    /// [`TokenError`] when it does not count, or no longer.
-    fn subscription(&self, token: &str) -> Result<SubscriptionClaims, TokenError> {
-        let claims = self.subscription_keys.current().verify_subscription(token, unix_now());
-        let claims = claims.map_err(|error| ask_for_keys(error, &self.subscription_keys));
-        let claims = claims.and_then(|claims| {
-            self.check_revoked(&claims.user, claims.token_id.as_deref(), claims.issued_at)?;
-            Ok(claims)
-        });
-        claims.inspect_err(|error| tracing::debug!("subscription token refused: {error}"))
-    }
-
-    fn check_revoked(
+    fn verdict<C: Revocable>(
         &self,
-        user: &str,
-        token_id: Option<&str>,
-        issued_at: Option<u64>,
-    ) -> Result<(), TokenError> {
-        match self.revocations.read().is_revoked(user, token_id, issued_at) {
+        kind: &str,
+        keys: &LiveKeyring,
+        verify: impl FnOnce(&Keyring) -> Result<C, TokenError>,
+    ) -> Result<Box<C>, TokenError> {
+        let claims = verify(&keys.current()).map_err(|error| ask_for_keys(error, keys));
+        let claims = claims.and_then(|claims| self.unless_revoked(Box::new(claims)));
+        claims.inspect_err(|error| tracing::debug!("{kind} token refused: {error}"))
+    }
+
+    fn unless_revoked<C: Revocable>(&self, claims: Box<C>) -> Result<Box<C>, TokenError> {
+        match claims.is_revoked(&self.revocations()) {
             true => Err(TokenError::Invalid("it was revoked")),
-            false => Ok(()),
+            false => Ok(claims),
         }
     }
 

@@ -3,7 +3,8 @@
 
 use std::rc::Rc;
 
-use dunlin_core::{error::Disconnect, event::Event};
+use bytes::Bytes;
+use dunlin_core::{error::Disconnect, event::Event, publication::Encoding};
 use dunlin_protocol::centrifuge;
 
 use crate::{
@@ -30,8 +31,7 @@ impl Shard {
         let encoding = session.borrow().encoding();
         let mut message = Vec::new();
         centrifuge::write_event(encoding, event, &mut message);
-        let kind = centrifuge::message_kind(encoding);
-        let frame = self.encoder().message(kind, &message, connection.compression().may_send());
+        let frame = self.frame(connection, encoding, &message);
         if self.write_first(connection, &frame) == Written::Overrun {
             self.end(connection, Disconnect::SlowReader);
         }
@@ -57,9 +57,13 @@ impl Shard {
         if replies.is_empty() || connection.ending().is_some() {
             return Written::Taken;
         }
-        let kind = centrifuge::message_kind(dialogue.session().borrow().encoding());
-        let is_deflated = connection.compression().may_send();
-        let frame = self.encoder().message(kind, &replies, is_deflated);
+        let encoding = dialogue.session().borrow().encoding();
+        let frame = self.frame(connection, encoding, &replies);
         self.write(connection, &frame, Cause::Asked)
+    }
+
+    fn frame(&self, connection: &Connection, encoding: Encoding, message: &[u8]) -> Bytes {
+        let is_deflated = connection.compression().may_send();
+        self.encoder().message(centrifuge::message_kind(encoding), message, is_deflated)
     }
 }
