@@ -189,7 +189,7 @@ impl Reader {
         commands: Bytes,
         frames: &mut [u8],
     ) -> Result<Progress, End> {
-        let mut slice = Slice::begin(commands.len() + frames.len());
+        let mut slice = shard.begin_slice(commands.len() + frames.len());
         let outcome = self.decode_each(shard, connection, commands, frames, &mut slice);
         let published = shard.publish_gathered();
         // What was answered at once leaves before the next read, in one message.

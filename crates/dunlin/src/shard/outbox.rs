@@ -82,6 +82,13 @@ impl Shard {
         (brake.room.is_some() || brake.is_pressed).then(|| Box::new(brake))
     }
 
+    /// Begins a connection's slice, which is about so many bytes.
+    pub(crate) fn begin_slice(&self, bytes: usize) -> Slice {
+        // What was published before, by whoever had no slice or made a mistake in it, is not its.
+        self.outbox.consequences.take();
+        Slice::begin(bytes)
+    }
+
     /// Whether a connection's slice is over, after a step that was about so many bytes; what was
     /// published in it counts.
     pub(crate) fn is_over(&self, slice: &mut Slice, bytes: usize) -> bool {
