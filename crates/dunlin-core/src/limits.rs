@@ -15,8 +15,9 @@ pub struct Limits {
     pub message_age: Duration,
     /// Bytes a connection's socket may owe before it is closed as a slow reader.
     pub backlog_bytes: usize,
-    /// Bytes of answers that the sockets of one shard may owe together.
-    pub answers_bytes: usize,
+    /// Bytes that one shard keeps for single clients: answers that they have not read, and what
+    /// they sent that is not whole or not handled yet.
+    pub private_bytes: usize,
     /// Longest time a byte may wait in a backlog, while its client reads nothing to speak of.
     pub backlog_age: Duration,
     /// Most connections of this node.
@@ -92,7 +93,7 @@ pub(crate) mod tests {
             message_fragments: 16,
             message_age: Duration::from_secs(1),
             backlog_bytes: 4096,
-            answers_bytes: 1 << 20,
+            private_bytes: 1 << 20,
             backlog_age: Duration::from_secs(1),
             connections: 100,
             inbox_publications: 1000,

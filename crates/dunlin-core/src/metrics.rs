@@ -39,6 +39,8 @@ pub struct Metrics {
     pub sent_bytes: Counter,
     /// Bytes that sockets would not take yet.
     pub backlog_bytes: Gauge,
+    /// Bytes kept for single clients: unread answers, and messages that are not handled yet.
+    pub private_bytes: Gauge,
     /// Seconds from taking a turn out of the inbox to its last write.
     pub fan_out_seconds: Histogram,
     /// Upgrades answered with another status than 101, by reason.
@@ -128,6 +130,7 @@ impl Metrics {
             received_bytes: Counter::default(),
             sent_bytes: Counter::default(),
             backlog_bytes: Gauge::default(),
+            private_bytes: Gauge::default(),
             fan_out_seconds: Histogram::new(FAN_OUT_SECONDS),
             upgrades_refused: Family::default(),
             connections_refused: Family::default(),
@@ -152,6 +155,11 @@ impl Metrics {
             "backlog_bytes",
             "Bytes that sockets would not take yet",
             m.backlog_bytes,
+        );
+        registry.register(
+            "private_bytes",
+            "Bytes kept for single clients: unread answers, and messages not handled yet",
+            m.private_bytes,
         );
         registry.register("fan_out_seconds", "Time from turn to last write", m.fan_out_seconds);
         registry.register("upgrades_refused", "Upgrades not answered with 101", m.upgrades_refused);

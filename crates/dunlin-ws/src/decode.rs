@@ -103,6 +103,16 @@ impl Decoder {
         self.partial.is_some()
     }
 
+    /// Drops what it holds of a message: nothing more is decoded.
+    pub fn clear(&mut self) {
+        self.partial = None;
+    }
+
+    /// Bytes of memory that the message takes which has begun and not ended.
+    pub fn held_bytes(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.held_bytes())
+    }
+
     /// Decodes the next event from `input`, in place. Returns how many bytes are used up and the
     /// event; without an event all of them are, and more are needed.
     ///

@@ -53,6 +53,12 @@ impl Partial {
         self.head_bytes == 0 && self.frame.is_none() && self.message.is_none()
     }
 
+    /// Bytes of memory it takes.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let payload = self.message.as_ref().map_or(0, |message| message.payload.capacity());
+        size_of::<Self>() + payload + self.control.capacity()
+    }
+
     /// Takes bytes from `input` until a message or control frame is whole or the input is used up.
     pub(crate) fn take(
         &mut self,
@@ -174,7 +180,7 @@ mod tests {
         Limits { message_bytes: 1 << 20, message_fragments: 1 << 20, inflate_ratio: 1 };
 
     fn reserved(partial: &Partial) -> usize {
-        partial.message.as_ref().map_or(0, |message| message.payload.capacity())
+        partial.held_bytes() - size_of::<Partial>()
     }
 
     #[test]
@@ -200,6 +206,15 @@ mod tests {
             partial.take(&LIMITS, false, &mut b"\x00\x80mask".clone()).expect("a good frame");
         }
         assert_eq!(reserved(&partial), 0);
+    }
+
+    #[test]
+    fn what_is_held_is_told() {
+        let mut partial = Partial::default();
+        partial.take(&LIMITS, false, &mut b"\x02\x84mask1234".clone()).expect("a good frame");
+        assert_eq!(partial.held_bytes(), size_of::<Partial>() + 4);
+        partial.take(&LIMITS, false, &mut b"\x80\x81maskx".clone()).expect("a good frame");
+        assert!(partial.is_empty());
     }
 
     #[test]

@@ -272,7 +272,7 @@ fn limits(config: &Config, connections: usize) -> Limits {
         message_fragments: saturated(limits.message_fragments),
         message_age: limits.message_age,
         backlog_bytes: limits.backlog_bytes,
-        answers_bytes: limits.answers_bytes / shard_count(config),
+        private_bytes: limits.private_bytes / shard_count(config),
         backlog_age: limits.backlog_age,
         connections,
         inbox_publications: limits.inbox_publications,

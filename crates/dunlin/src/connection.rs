@@ -53,6 +53,8 @@ pub(crate) struct Connection {
     _place: Place,
     id: ConnectionId,
     compression: Compression,
+    /// Bytes it sent that wait in its reader.
+    unhandled_bytes: Cell<u32>,
     /// Why the connection ends, once that is decided.
     ending: Cell<Option<Disconnect>>,
     /// Whether nothing was heard since the last ping.
@@ -90,6 +92,7 @@ impl Connection {
             backlog: RefCell::default(),
             drain: RefCell::new(None),
             reader: OnceCell::new(),
+            unhandled_bytes: Cell::new(0),
             ending: Cell::new(None),
             last_run: Cell::new(0),
             is_quiet: Cell::new(false),
@@ -191,9 +194,14 @@ impl Connection {
         self.backlog.borrow().bytes()
     }
 
-    /// Bytes of answers that its socket would not take yet.
-    pub(crate) fn answer_bytes(&self) -> usize {
-        self.backlog.borrow().answer_bytes()
+    /// Bytes that are kept for it alone.
+    pub(crate) fn private_bytes(&self) -> usize {
+        self.backlog.borrow().answer_bytes() + self.unhandled_bytes.get() as usize
+    }
+
+    /// Notes how many bytes it sent wait in its reader; says how many did before.
+    pub(crate) fn note_unhandled(&self, bytes: usize) -> usize {
+        self.unhandled_bytes.replace(u32::try_from(bytes).unwrap_or(u32::MAX)) as usize
     }
 
     /// Whether the client has more to read than it should ask for more before it did. What waits

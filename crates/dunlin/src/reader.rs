@@ -25,6 +25,7 @@ pub(crate) async fn run(shard: Rc<Shard>, connection: Rc<Connection>, mut early:
     let mut reader = Reader::new(shard, connection.compression());
     if !early.is_empty() {
         reader.take(shard, connection, &mut early);
+        shard.note_unhandled(connection, reader.held_bytes());
     }
     drop(early);
     // TLS may hold more of it, decrypted already, of which no socket will tell.
@@ -80,6 +81,7 @@ fn turn(
     connection: &Rc<Connection>,
 ) -> (Flow, Option<Box<Brake>>) {
     let flow = reader.go_on(shard, connection);
+    shard.note_unhandled(connection, reader.held_bytes());
     (flow, shard.take_brake())
 }
 

@@ -192,7 +192,7 @@ pub fn limits() -> Limits {
         message_fragments: 256,
         message_age: Duration::from_secs(30),
         backlog_bytes: 1 << 20,
-        answers_bytes: 1 << 20,
+        private_bytes: 1 << 20,
         backlog_age: Duration::from_secs(10),
         connections: 100,
         inbox_publications: 100_000,

@@ -257,9 +257,9 @@ pub struct LimitsConfig {
     /// Most bytes kept for one slow reader.
     #[serde(with = "units::size")]
     pub backlog_bytes: usize,
-    /// Most bytes of answers kept for all that do not read them.
+    /// Most bytes kept for single clients: unread answers, and messages that are not handled.
     #[serde(with = "units::size")]
-    pub answers_bytes: usize,
+    pub private_bytes: usize,
     /// Longest time they are kept.
     #[serde(with = "units::duration")]
     pub backlog_age: Duration,

@@ -32,6 +32,7 @@ impl Shard {
             return;
         }
         connection.ending.set(Some(why));
+        self.note_unhandled(connection, 0);
         self.forget_held_back(connection);
         connection.is_held_back.set(false);
         self.unsubscribe_all_of(connection);

@@ -95,6 +95,12 @@ impl Reader {
         self.rest.is_some()
     }
 
+    /// Bytes of memory that hold what is not handled yet.
+    pub(super) fn held_bytes(&self) -> usize {
+        let rest = |rest: &Rest| rest.commands.len() + rest.frames.capacity();
+        self.decoder.held_bytes() + self.rest.as_deref().map_or(0, rest)
+    }
+
     /// When the message began that has not ended yet.
     pub(super) fn unfinished_since(&self) -> Option<Instant> {
         self.unfinished_since
@@ -160,6 +166,7 @@ impl Reader {
         let all = Progress { consumed: frames.len(), ..Progress::default() };
         let is_over = !matches!(connection.ending(), None | Some(Disconnect::NodeLeaving));
         if self.is_done || is_over {
+            self.decoder.clear();
             return all;
         }
         match self.decode(shard, connection, commands, frames) {

@@ -45,7 +45,6 @@ use tokio::{sync::Notify, time::Instant};
 
 pub(crate) use self::{
     census::Census,
-    debts::Answers,
     orders::{Newcomer, NoSeat, Seat, ShardHandle, spawn},
     outbox::Brake,
     place::{Place, Places},
@@ -53,7 +52,7 @@ pub(crate) use self::{
     share::{Queue, Share, Slice},
     users::{UserCounts, Users},
 };
-use self::{outbox::Outbox, tally::Tally};
+use self::{debts::Debts, outbox::Outbox, tally::Tally};
 use crate::{
     connection::{Client, Connection, Dialogue, Listener},
     session::Policy,
@@ -99,7 +98,7 @@ pub(crate) struct Shard {
     alarms: RefCell<BTreeSet<(Instant, u32)>>,
     /// Those who have been told something that is not written yet.
     talkative: RefCell<Vec<Rc<Connection>>>,
-    answers: Answers,
+    debts: Debts,
     read_buffer: RefCell<Box<[u8]>>,
     decoding: Decoding,
     outbox: Outbox,
@@ -156,7 +155,7 @@ impl Shard {
             joins: RefCell::default(),
             alarms: RefCell::default(),
             talkative: RefCell::default(),
-            answers: Answers::default(),
+            debts: Debts::default(),
             read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into()),
             decoding: Decoding::new(&parts.limits),
             outbox: Outbox::default(),
@@ -216,10 +215,6 @@ impl Shard {
 
     pub(crate) fn talkative(&self) -> RefMut<'_, Vec<Rc<Connection>>> {
         self.talkative.borrow_mut()
-    }
-
-    pub(crate) fn answers(&self) -> &Answers {
-        &self.answers
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -360,6 +355,7 @@ impl Shard {
         self.connections.borrow_mut().remove(id.slot as usize);
         connection.abandon();
         self.take_backlog(connection);
+        self.change_debts(connection.note_unhandled(0), 0);
         match connection.stream() {
             Some(_) => self.parts.ledger.close(why),
             None => self.seats.set(self.seats.get() - 1),

@@ -12,6 +12,7 @@ pub(crate) struct Tally {
     received_bytes: Cell<u64>,
     sent_bytes: Cell<u64>,
     backlog_bytes: Cell<i64>,
+    private_bytes: Cell<i64>,
 }
 
 impl Tally {
@@ -23,6 +24,7 @@ impl Tally {
             received_bytes: Cell::new(0),
             sent_bytes: Cell::new(0),
             backlog_bytes: Cell::new(0),
+            private_bytes: Cell::new(0),
         }
     }
 
@@ -56,6 +58,11 @@ impl Tally {
         self.backlog_bytes.set(self.backlog_bytes.get() - bytes as i64);
     }
 
+    /// What is kept for one client was `before` bytes and is `after` now.
+    pub(super) fn kept(&self, before: usize, after: usize) {
+        self.private_bytes.set(self.private_bytes.get() + after as i64 - before as i64);
+    }
+
     /// Adds everything to the metrics.
     pub(super) fn flush(&self) {
         self.metrics.publications_in.inc_by(self.publications_in.take());
@@ -63,5 +70,6 @@ impl Tally {
         self.metrics.received_bytes.inc_by(self.received_bytes.take());
         self.metrics.sent_bytes.inc_by(self.sent_bytes.take());
         self.metrics.backlog_bytes.inc_by(self.backlog_bytes.take());
+        self.metrics.private_bytes.inc_by(self.private_bytes.take());
     }
 }

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::node;
 use crate::harness::{
-    CentrifugeClient, Client, Node, connect_with_little_room, token, upgrade_request, wait_until,
+    CentrifugeClient, Client, Node, Opcode, connect_with_little_room, frame, token,
+    upgrade_request, wait_until,
 };
 
 /// A client that takes a few KiB before it reads.
@@ -95,7 +96,7 @@ fn what_is_missed_in_many_channels_comes_as_it_is_read() {
 /// The largest debtors pay first, the last one never: any single answer must pass.
 #[test]
 fn all_that_do_not_read_are_owed_no_more_than_the_node_may_owe() {
-    let node = node(&["limits.answers_bytes=1MiB", "shards=1"]);
+    let node = node(&["limits.private_bytes=1MiB", "shards=1"]);
     publish_much(&node);
     let mut all: Vec<_> = (0..6).map(|_| with_little_room(&node)).collect();
     for client in &mut all {
@@ -110,6 +111,29 @@ fn all_that_do_not_read_are_owed_no_more_than_the_node_may_owe() {
     reader.subscribe("kept:large");
     let (method, params) = history();
     assert_eq!(reader.result(method, params)["publications"].as_array().map(Vec::len), Some(10));
+}
+
+/// Memory follows what arrives, so what has arrived of messages that never end is bounded as well.
+#[test]
+fn all_that_begin_a_message_hold_no_more_than_the_node_may_keep() {
+    let node = node(&["limits.private_bytes=256KiB", "shards=1"]);
+    let mut all: Vec<_> = (0..6).map(|_| CentrifugeClient::connect(&node, "42")).collect();
+    let whole = frame(Opcode::Text, &[b' '; 200_000]);
+    for client in &mut all {
+        // Who is closed before all of it is sent may see a reset.
+        let _ = client.socket.try_send_bytes(&whole[..100_000]);
+    }
+    wait_until("some are closed", || node.metrics().closed("slow_reader") >= 3.0);
+    wait_until("the others hold little", || {
+        node.metrics().sum("dunlin_private_bytes") <= f64::from(256 << 10)
+    });
+    let mut other = CentrifugeClient::connect(&node, "42");
+    other.send(
+        &json!({"id": 99, "publish": {"channel": "c", "data": "x".repeat(60_000)}}).to_string(),
+    );
+    assert!(other.reply(99).get("publish").is_some());
+    drop(all);
+    wait_until("nothing is kept", || node.metrics().sum("dunlin_private_bytes") == 0.0);
 }
 
 #[test]
