@@ -7,7 +7,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize},
     },
-    thread::available_parallelism,
     time::{Duration, Instant},
 };
 
@@ -19,7 +18,7 @@ use dunlin_core::{
     inbox::Inbox,
     interest::{HEALERS, Interest},
     limits::{Limits, SUBSCRIBE_WAIT},
-    metrics::{Ledger, Metrics, RefusalLabel},
+    metrics::{Ledger, Metrics},
     node::Node,
 };
 use parking_lot::RwLock;
@@ -35,14 +34,14 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     api::{self, Api},
+    bounds,
     broker::ChosenBroker,
-    config::{ClientConfig, Config, LimitsConfig, TokenConfig},
+    config::{ClientConfig, Config, TokenConfig},
     control::{self, Control},
     front::{
         self, Front, Plain,
         accept::{Accepting, Acceptor},
-        crowd::{AddressBounds, Crowd},
-        door::{Bounds, Door, Evicted},
+        crowd::Crowd,
         listen::Listeners,
         peer::{AddressLists, Proxies},
         tls::{self, Certificate, Tls},
@@ -74,8 +73,8 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
 
 async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new().context("cannot listen for signals")?;
-    let limits = limits(config, seats_max);
-    let shard_count = shard_count(config);
+    let limits = bounds::limits(config, seats_max);
+    let shard_count = bounds::shard_count(config);
     // One for each shard, and the last one for what nodes tell one another.
     let mut inboxes: Vec<_> = (0..=shard_count).map(|_| Arc::new(Inbox::new(&limits))).collect();
     let interest = Interest::new(inboxes.clone()).with_ring_bytes(limits.ring_bytes);
@@ -127,7 +126,7 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
         plain: Plain::new(&config.plain)?,
         compression: config.ws.compression,
         allowed_origins: config.client.allowed_origins.clone(),
-        crowd: Crowd::new(address_bounds(&config.limits)),
+        crowd: Crowd::new(bounds::address_bounds(&config.limits)),
         places: Places::new(seats_max),
         next_shard: AtomicUsize::new(0),
         is_draining: AtomicBool::new(false),
@@ -237,60 +236,10 @@ fn acceptor(
         proxies: Arc::new(proxies),
         lists: Arc::new(lists),
         refused: front.metrics.connections_refused.clone(),
-        door: door(&config.limits, &front.metrics),
+        door: bounds::door(&config.limits, &front.metrics),
         handshake_age: config.limits.handshake_age,
         header_bytes: config.limits.header_bytes,
     }
-}
-
-/// The door of one listener: each has places of its own.
-fn door(limits: &LimitsConfig, metrics: &Metrics) -> Arc<Door> {
-    let evicted = |reason| {
-        let label = RefusalLabel { reason };
-        metrics.handshakes_evicted.get_or_create(&label).clone()
-    };
-    let per_address = match limits.address_handshakes {
-        0 => limits.handshakes,
-        bound => bound,
-    };
-    let bounds = Bounds { places: limits.handshakes, per_address };
-    Door::new(bounds, Evicted { full: evicted("full"), address: evicted("address_full") })
-}
-
-fn address_bounds(limits: &LimitsConfig) -> AddressBounds {
-    AddressBounds {
-        connections: limits.address_connections,
-        connect_rate: saturated(limits.address_connect_rate),
-        connect_burst: saturated(limits.address_connect_burst),
-    }
-}
-
-fn limits(config: &Config, connections: usize) -> Limits {
-    let limits = &config.limits;
-    Limits {
-        message_bytes: limits.message_bytes,
-        message_fragments: saturated(limits.message_fragments),
-        message_age: limits.message_age,
-        backlog_bytes: limits.backlog_bytes,
-        private_bytes: limits.private_bytes / shard_count(config),
-        backlog_age: limits.backlog_age,
-        connections,
-        inbox_publications: limits.inbox_publications,
-        inbox_bytes: limits.inbox_bytes,
-        ring_bytes: limits.ring_bytes,
-        history_bytes: limits.history_bytes,
-        control_rate: saturated(limits.control_rate),
-        control_burst: saturated(limits.control_burst),
-    }
-}
-
-fn saturated(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
-}
-
-fn shard_count(config: &Config) -> usize {
-    let cores = || available_parallelism().map_or(1, usize::from).min(SHARDS_MAX);
-    if config.shards == 0 { cores() } else { config.shards }
 }
 
 /// Starts the shards, each with its inbox and its ledger.
@@ -357,9 +306,6 @@ fn keyrings(config: &ClientConfig) -> anyhow::Result<(Arc<LiveKeyring>, Arc<Live
     };
     Ok((connection, subscription))
 }
-
-/// Most shards: there is one more place, for what nodes tell one another.
-pub(crate) const SHARDS_MAX: usize = ShardId::MAX - 1;
 
 /// Tokens and users that can be revoked at a time.
 const REVOCATIONS_MAX: usize = 100_000;

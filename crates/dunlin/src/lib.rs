@@ -10,6 +10,7 @@ pub mod api;
 pub mod front;
 
 mod app;
+mod bounds;
 mod broker;
 mod cli;
 mod clock;

@@ -8,7 +8,7 @@ use dunlin_core::{
 };
 
 use super::{Config, keys, redis_url::RedisUrls};
-use crate::{app::SHARDS_MAX, jwks::Address, logging};
+use crate::{bounds::SHARDS_MAX, jwks::Address, logging};
 
 /// Longest duration anybody can mean; beyond it deadlines would leave the clock's range.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);

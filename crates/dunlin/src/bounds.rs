@@ -1,0 +1,70 @@
+//! What the configuration's limits are for each part of a node.
+
+use std::{sync::Arc, thread::available_parallelism};
+
+use dunlin_core::{
+    ids::ShardId,
+    limits::Limits,
+    metrics::{Metrics, RefusalLabel},
+};
+
+use crate::{
+    config::{Config, LimitsConfig},
+    front::{
+        crowd::AddressBounds,
+        door::{Bounds, Door, Evicted},
+    },
+};
+
+/// The door of one listener: each has places of its own.
+pub(crate) fn door(limits: &LimitsConfig, metrics: &Metrics) -> Arc<Door> {
+    let evicted = |reason| {
+        let label = RefusalLabel { reason };
+        metrics.handshakes_evicted.get_or_create(&label).clone()
+    };
+    let per_address = match limits.address_handshakes {
+        0 => limits.handshakes,
+        bound => bound,
+    };
+    let bounds = Bounds { places: limits.handshakes, per_address };
+    Door::new(bounds, Evicted { full: evicted("full"), address: evicted("address_full") })
+}
+
+pub(crate) fn address_bounds(limits: &LimitsConfig) -> AddressBounds {
+    AddressBounds {
+        connections: limits.address_connections,
+        connect_rate: saturated(limits.address_connect_rate),
+        connect_burst: saturated(limits.address_connect_burst),
+    }
+}
+
+pub(crate) fn limits(config: &Config, connections: usize) -> Limits {
+    let limits = &config.limits;
+    Limits {
+        message_bytes: limits.message_bytes,
+        message_fragments: saturated(limits.message_fragments),
+        message_age: limits.message_age,
+        backlog_bytes: limits.backlog_bytes,
+        private_bytes: limits.private_bytes / shard_count(config),
+        backlog_age: limits.backlog_age,
+        connections,
+        inbox_publications: limits.inbox_publications,
+        inbox_bytes: limits.inbox_bytes,
+        ring_bytes: limits.ring_bytes,
+        history_bytes: limits.history_bytes,
+        control_rate: saturated(limits.control_rate),
+        control_burst: saturated(limits.control_burst),
+    }
+}
+
+fn saturated(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+pub(crate) fn shard_count(config: &Config) -> usize {
+    let cores = || available_parallelism().map_or(1, usize::from).min(SHARDS_MAX);
+    if config.shards == 0 { cores() } else { config.shards }
+}
+
+/// Most shards: there is one more place, for what nodes tell one another.
+pub(crate) const SHARDS_MAX: usize = ShardId::MAX - 1;
