@@ -24,6 +24,8 @@ pub enum Disconnect {
     PongTimeout,
     /// The backlog reached `limits.backlog_bytes` or `limits.backlog_age`.
     SlowReader,
+    /// The node had no memory left, and kept much for this client.
+    MemoryShort,
     /// A publish could not be handed to the broker within its bounds.
     BrokerLost,
     /// A publish was handed to the broker and its answer never came.
@@ -58,7 +60,7 @@ pub enum Disconnect {
 
 impl Disconnect {
     /// All reasons, for tables by reason.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::ClientLeft,
         Self::ProtocolError,
         Self::InvalidText,
@@ -68,6 +70,7 @@ impl Disconnect {
         Self::ControlFlood,
         Self::PongTimeout,
         Self::SlowReader,
+        Self::MemoryShort,
         Self::BrokerLost,
         Self::PublishUnknown,
         Self::NotAllowed,
@@ -110,6 +113,7 @@ impl Disconnect {
             Self::NodeLeaving => 1012,
             Self::PongTimeout
             | Self::SlowReader
+            | Self::MemoryShort
             | Self::BrokerLost
             | Self::PublishUnknown
             | Self::PositionLost => 1013,
@@ -129,6 +133,7 @@ impl Disconnect {
             Self::ControlFlood => "too many control frames",
             Self::PongTimeout => "no pong in time",
             Self::SlowReader => "reading too slowly",
+            Self::MemoryShort => "node is short of memory",
             Self::BrokerLost => "broker away, try again later",
             Self::PublishUnknown => "broker cut, last publish may be lost",
             Self::NotAllowed => "publishing is not allowed here",
@@ -160,6 +165,7 @@ impl Disconnect {
             Self::ControlFlood => "control_flood",
             Self::PongTimeout => "pong_timeout",
             Self::SlowReader => "slow_reader",
+            Self::MemoryShort => "memory_short",
             Self::BrokerLost => "broker_lost",
             Self::PublishUnknown => "publish_unknown",
             Self::NotAllowed => "not_allowed",

@@ -41,6 +41,10 @@ pub struct Metrics {
     pub backlog_bytes: Gauge,
     /// Bytes kept for single clients: unread answers, and messages that are not handled yet.
     pub private_bytes: Gauge,
+    /// Bytes of memory used, by the bound that is nearest to being reached ...
+    pub memory_bytes: Gauge,
+    /// ... and that bound.
+    pub memory_limit_bytes: Gauge,
     /// Seconds from taking a turn out of the inbox to its last write.
     pub fan_out_seconds: Histogram,
     /// Upgrades answered with another status than 101, by reason.
@@ -131,6 +135,8 @@ impl Metrics {
             sent_bytes: Counter::default(),
             backlog_bytes: Gauge::default(),
             private_bytes: Gauge::default(),
+            memory_bytes: Gauge::default(),
+            memory_limit_bytes: Gauge::default(),
             fan_out_seconds: Histogram::new(FAN_OUT_SECONDS),
             upgrades_refused: Family::default(),
             connections_refused: Family::default(),
@@ -161,6 +167,12 @@ impl Metrics {
             "Bytes kept for single clients: unread answers, and messages not handled yet",
             m.private_bytes,
         );
+        registry.register(
+            "memory_bytes",
+            "Bytes of memory used, by the bound that is nearest to being reached",
+            m.memory_bytes,
+        );
+        registry.register("memory_limit_bytes", "That bound", m.memory_limit_bytes);
         registry.register("fan_out_seconds", "Time from turn to last write", m.fan_out_seconds);
         registry.register("upgrades_refused", "Upgrades not answered with 101", m.upgrades_refused);
         registry.register(

@@ -199,6 +199,11 @@ impl Connection {
         self.backlog.borrow().answer_bytes() + self.unhandled_bytes.get() as usize
     }
 
+    /// Bytes that are kept for it, also those that others wait for as well.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.backlog_bytes() + self.unhandled_bytes.get() as usize
+    }
+
     /// Notes how many bytes it sent wait in its reader; says how many did before.
     pub(crate) fn note_unhandled(&self, bytes: usize) -> usize {
         self.unhandled_bytes.replace(u32::try_from(bytes).unwrap_or(u32::MAX)) as usize

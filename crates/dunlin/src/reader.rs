@@ -15,6 +15,7 @@ use tokio::{
 use self::taking::{Flow, Reader};
 use crate::{
     connection::Connection,
+    memory::Level,
     shard::{Brake, Shard},
 };
 
@@ -46,6 +47,9 @@ pub(crate) async fn run(shard: Rc<Shard>, connection: Rc<Connection>, mut early:
         if connection.owes_much() {
             Box::pin(held(&mut reader, connection, connection.read())).await;
         }
+        if shard.memory().is(Level::Scarce) && reader.held_bytes() > MUCH_BYTES {
+            Box::pin(held(&mut reader, connection, shard.memory().relaxed())).await;
+        }
         let (flow, brake) = match reader.share().is_used_up(|| shard.uptime_ms()) {
             true => Box::pin(behind_others(&mut reader, shard, connection)).await,
             false => turn(&mut reader, shard, connection),
@@ -61,6 +65,9 @@ pub(crate) async fn run(shard: Rc<Shard>, connection: Rc<Connection>, mut early:
         }
     }
 }
+
+/// Who has so much in its reader waits while memory is scarce.
+const MUCH_BYTES: usize = 4 * 1024;
 
 /// Waits until there is more of a message that began at `since`; false when nothing comes any more.
 async fn readable_in_time(shard: &Rc<Shard>, connection: &Rc<Connection>, since: Instant) -> bool {

@@ -16,6 +16,7 @@ pub fn close_code(why: Disconnect) -> (u16, &'static str) {
         Disconnect::SubscriptionExpired => (3006, "subscription expired"),
         // No client of the dialect sends fragments: an unfinished message is a slow network.
         Disconnect::SlowReader | Disconnect::MessageUnfinished => (3008, "slow"),
+        Disconnect::MemoryShort => (3008, why.reason()),
         Disconnect::PositionLost => (3010, "insufficient state"),
         Disconnect::PongTimeout => (3012, "no pong"),
         Disconnect::InvalidToken => (3500, "invalid token"),

@@ -260,6 +260,9 @@ pub struct LimitsConfig {
     /// Most bytes kept for single clients: unread answers, and messages that are not handled.
     #[serde(with = "units::size")]
     pub private_bytes: usize,
+    /// Bytes of memory that the node may use; 0 = what its cgroups and the machine allow.
+    #[serde(with = "units::size")]
+    pub memory_bytes: usize,
     /// Longest time they are kept.
     #[serde(with = "units::duration")]
     pub backlog_age: Duration,

@@ -12,6 +12,7 @@ use dunlin_core::{broker::Outage, metrics};
 use serde_json::json;
 
 use super::Front;
+use crate::memory::Level;
 
 /// `GET /health`: 200 while the process lives. Says which node this is.
 pub(super) async fn health(State(front): State<Arc<Front>>) -> Response {
@@ -24,7 +25,7 @@ pub(super) async fn health(State(front): State<Arc<Front>>) -> Response {
 }
 
 /// `GET /ready`: 200 when new clients are welcome, 503 while leaving, before the node is settled,
-/// or without broker, and then what is wrong with which part of it.
+/// while memory is short or without broker, and then what is wrong with which part of it.
 pub(super) async fn ready(State(front): State<Arc<Front>>) -> Response {
     let (outages, unsettled) = (front.node.outages(), front.control.unsettled());
     let (status, word) = if front.is_draining.load(Ordering::Relaxed) {
@@ -33,6 +34,8 @@ pub(super) async fn ready(State(front): State<Arc<Front>>) -> Response {
         (StatusCode::SERVICE_UNAVAILABLE, "broker_lost")
     } else if let Some(unsettled) = &unsettled {
         (StatusCode::SERVICE_UNAVAILABLE, unsettled.word())
+    } else if front.memory.is(Level::Tight) {
+        (StatusCode::SERVICE_UNAVAILABLE, "memory_short")
     } else {
         (StatusCode::OK, "ready")
     };

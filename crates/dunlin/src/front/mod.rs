@@ -38,6 +38,7 @@ use crate::{
     api::{self, Api},
     config::{PlainConfig, PlainSubprotocols},
     control::Control,
+    memory::Memory,
     shard::{Places, ShardHandle},
 };
 
@@ -72,6 +73,8 @@ pub(crate) struct Front {
     pub(crate) allowed_origins: Vec<OriginPattern>,
     /// What an address may have.
     pub(crate) crowd: Arc<Crowd>,
+    /// How full the node's memory is.
+    pub(crate) memory: Arc<Memory>,
     /// Most connections at once, seats that wait for their socket included.
     pub(crate) places: Places,
     pub(crate) next_shard: AtomicUsize,

@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     config::PlainSubprotocols,
+    memory::Level,
     shard::{Newcomer, NoSeat, Seat},
     stream::DetachedStream,
 };
@@ -136,6 +137,9 @@ async fn upgrade(front: &Arc<Front>, newcomer: Newcomer, mut request: Request) -
         Ok(accept) => accept,
         Err(refusal) => return refuse_handshake(front, refusal),
     };
+    if front.memory.is(Level::Tight) {
+        return busy(front, "memory_short", "this node has too little memory left");
+    }
     let address = request.extensions().get().map(|ClientAddress(address)| *address);
     let address_place = match address.map_or(Ok(None), |address| front.crowd.admit(address)) {
         Ok(place) => place,

@@ -15,6 +15,9 @@ pub(super) struct Debts {
     bytes: Cell<usize>,
 }
 
+/// Nobody is closed for less when the node has no memory left.
+const SHED_MIN_BYTES: usize = 16 * 1024;
+
 impl Shard {
     /// What is kept for one client was `before` bytes and is `after` now.
     pub(crate) fn change_debts(&self, before: usize, after: usize) {
@@ -42,12 +45,7 @@ impl Shard {
         if self.debts.bytes.get() <= max {
             return;
         }
-        let mut debtors: Vec<_> = {
-            let connections = self.connections.borrow();
-            let all = connections.iter().map(|(_, one)| (one.private_bytes(), Rc::clone(one)));
-            all.filter(|(bytes, one)| *bytes > 0 && one.ending().is_none()).collect()
-        };
-        debtors.sort_by_key(|(bytes, _)| Reverse(*bytes));
+        let debtors = self.debtors(0, Connection::private_bytes);
         // Any single answer and message must pass; and a little more room than one takes, so that
         // not every one leads here.
         let last = debtors.len().saturating_sub(1);
@@ -57,5 +55,33 @@ impl Shard {
             }
             self.end(connection, Disconnect::SlowReader);
         }
+    }
+
+    /// Closes those for whom most is kept until so many bytes are free: the node has no memory
+    /// left. Who keeps up stays.
+    pub(super) fn shed(self: &Rc<Self>, bytes: usize) {
+        let mut freed = 0;
+        for (kept, connection) in self.debtors(SHED_MIN_BYTES, Connection::kept_bytes) {
+            if freed >= bytes {
+                break;
+            }
+            freed += kept;
+            self.end(&connection, Disconnect::MemoryShort);
+        }
+    }
+
+    /// All for whom more than so many bytes are kept, the most first.
+    fn debtors(
+        &self,
+        more_than: usize,
+        bytes_of: impl Fn(&Connection) -> usize,
+    ) -> Vec<(usize, Rc<Connection>)> {
+        let mut debtors: Vec<_> = {
+            let connections = self.connections.borrow();
+            let all = connections.iter().map(|(_, one)| (bytes_of(one), Rc::clone(one)));
+            all.filter(|(bytes, one)| *bytes > more_than && one.ending().is_none()).collect()
+        };
+        debtors.sort_by_key(|(bytes, _)| Reverse(*bytes));
+        debtors
     }
 }

@@ -55,6 +55,7 @@ pub(crate) use self::{
 use self::{debts::Debts, outbox::Outbox, tally::Tally};
 use crate::{
     connection::{Client, Connection, Dialogue, Listener},
+    memory::Memory,
     session::Policy,
 };
 
@@ -79,6 +80,8 @@ pub(crate) struct Parts {
     pub(crate) user_counts: Arc<UserCounts>,
     /// Where publishers have to be slowed down.
     pub(crate) pressure: Pressure,
+    /// How full the node's memory is.
+    pub(crate) memory: Arc<Memory>,
 }
 
 /// The state of a shard, on its thread.
@@ -223,6 +226,10 @@ impl Shard {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.parts.metrics
+    }
+
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.parts.memory
     }
 
     pub(crate) fn tally(&self) -> &Tally {

@@ -80,6 +80,7 @@ enum Order {
     Release(ConnectionId),
     Control(Arc<control::Order>),
     Census(Arc<Question>, oneshot::Sender<Census>),
+    Shed(usize),
     Leave {
         over: Duration,
         done: oneshot::Sender<()>,
@@ -157,6 +158,7 @@ impl Shard {
                 // Who asked may have waited long enough.
                 let _ = answer.send(self.census(&question));
             }
+            Order::Shed(bytes) => self.shed(bytes),
             Order::Leave { over, done } => {
                 let leave = Rc::clone(self).leave(over);
                 spawn_local(async move {
@@ -237,6 +239,12 @@ impl ShardHandle {
         let (answer, counted) = oneshot::channel();
         let _ = self.orders.send(Order::Census(question, answer)).await;
         counted.await.unwrap_or_default()
+    }
+
+    /// Has the shard free so many bytes by closing those for whom most is kept; a shard that is
+    /// behind is asked again soon.
+    pub(crate) fn shed(&self, bytes: usize) {
+        let _ = self.orders.try_send(Order::Shed(bytes));
     }
 
     /// Waits until the shard has died, which is a bug of ours.
