@@ -127,7 +127,14 @@ impl Metrics {
         ledgers: Vec<Arc<Ledger>>,
         channel_count: impl Fn() -> usize + Send + Sync + 'static,
     ) -> Self {
-        let metrics = Self {
+        let metrics = Self::new();
+        metrics.describe(registry);
+        registry.register_collector(Box::new(Totals { ledgers, channel_count }));
+        metrics
+    }
+
+    fn new() -> Self {
+        Self {
             publications_in: Counter::default(),
             publications_out: Counter::default(),
             deliveries: Counter::default(),
@@ -146,8 +153,12 @@ impl Metrics {
             panics: Counter::default(),
             clock_difference_seconds: Gauge::default(),
             nodes_of_other_layout: Gauge::default(),
-        };
-        let m = metrics.clone();
+        }
+    }
+
+    /// Says what each is.
+    fn describe(&self, registry: &mut Registry) {
+        let m = self.clone();
         registry.register("publications_in", "Publishes taken from clients", m.publications_in);
         registry.register(
             "publications_out",
@@ -202,8 +213,6 @@ impl Metrics {
             "Nodes that live and keep in another layout what nodes share",
             m.nodes_of_other_layout,
         );
-        registry.register_collector(Box::new(Totals { ledgers, channel_count }));
-        metrics
     }
 }
 

@@ -47,6 +47,7 @@ use crate::{
         tls::{self, Certificate, Tls},
     },
     jwks::LiveKeyring,
+    memory::{self, Ceilings, Memory},
     nofile,
     session::Policy,
     shard::{self, Places, Pressure, ShardHandle, UserCounts},
@@ -73,7 +74,8 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<ExitCode> {
 
 async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new().context("cannot listen for signals")?;
-    let limits = bounds::limits(config, seats_max);
+    let ceilings = Ceilings::find(config.limits.memory_bytes as u64);
+    let limits = bounds::limits(config, seats_max, ceilings.limit());
     let shard_count = bounds::shard_count(config);
     // One for each shard, and the last one for what nodes tell one another.
     let mut inboxes: Vec<_> = (0..=shard_count).map(|_| Arc::new(Inbox::new(&limits))).collect();
@@ -100,15 +102,21 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
         let node = Arc::clone(&node);
         move || node.channel_count().saturating_sub(control::CHANNELS)
     });
-    let revocations = Arc::new(RwLock::new(Revocations::new(REVOCATIONS_MAX)));
-    let queues = inboxes.into_iter().zip(ledgers);
-    let shards = shards(config, &node, queues, &metrics, &limits, Arc::clone(&revocations))?;
+    let shared = Shared {
+        node: Arc::clone(&node),
+        metrics: metrics.clone(),
+        memory: Arc::default(),
+        revocations: Arc::new(RwLock::new(Revocations::new(REVOCATIONS_MAX))),
+    };
+    let shards = shards(config, inboxes.into_iter().zip(ledgers), &limits, &shared)?;
+    let memory = Arc::clone(&shared.memory);
+    tokio::spawn(memory::watch(memory, ceilings, shards.clone(), metrics.clone()));
     let (control, mut listening) = Control::start(control::Parts {
         node: Arc::clone(&node),
         inbox: control_inbox,
         place: ShardId::new(shard_count),
         shards: shards.clone(),
-        revocations,
+        revocations: Arc::clone(&shared.revocations),
         metrics: metrics.clone(),
         node_name: config.node.name(),
         has_neighbours: broker.is_shared(),
@@ -116,21 +124,7 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
         takes_tokens: config.client.takes_tokens(),
     })
     .await;
-    let front = Arc::new(Front {
-        node_name: config.node.name(),
-        node: Arc::clone(&node),
-        control: Arc::clone(&control),
-        shards,
-        metrics: metrics.clone(),
-        registry,
-        plain: Plain::new(&config.plain)?,
-        compression: config.ws.compression,
-        allowed_origins: config.client.allowed_origins.clone(),
-        crowd: Crowd::new(bounds::address_bounds(&config.limits)),
-        places: Places::new(seats_max),
-        next_shard: AtomicUsize::new(0),
-        is_draining: AtomicBool::new(false),
-    });
+    let front = Arc::new(front(config, shared, &control, shards, registry, seats_max)?);
     let api = api(config, &node, &control, metrics)?;
     let mut accepting = accept(config, &front, api, tls.as_ref())?;
     tokio::spawn(reload(tls.map(|tls| tls.certificate)));
@@ -163,6 +157,32 @@ async fn leave(
         Left::CutShort => tracing::warn!("left in a hurry: connections were cut off"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn front(
+    config: &Config,
+    shared: Shared,
+    control: &Arc<Control>,
+    shards: Vec<ShardHandle>,
+    registry: Registry,
+    seats_max: usize,
+) -> anyhow::Result<Front> {
+    Ok(Front {
+        node_name: config.node.name(),
+        node: shared.node,
+        control: Arc::clone(control),
+        shards,
+        metrics: shared.metrics,
+        registry,
+        plain: Plain::new(&config.plain)?,
+        compression: config.ws.compression,
+        allowed_origins: config.client.allowed_origins.clone(),
+        crowd: Crowd::new(bounds::address_bounds(&config.limits)),
+        memory: shared.memory,
+        places: Places::new(seats_max),
+        next_shard: AtomicUsize::new(0),
+        is_draining: AtomicBool::new(false),
+    })
 }
 
 fn api(
@@ -242,25 +262,31 @@ fn acceptor(
     }
 }
 
+/// What shards and front share.
+struct Shared {
+    node: Arc<Node>,
+    metrics: Metrics,
+    memory: Arc<Memory>,
+    revocations: Arc<RwLock<Revocations>>,
+}
+
 /// Starts the shards, each with its inbox and its ledger.
 fn shards(
     config: &Config,
-    node: &Arc<Node>,
     queues: impl Iterator<Item = (Arc<Inbox>, Arc<Ledger>)>,
-    metrics: &Metrics,
     limits: &Limits,
-    revocations: Arc<RwLock<Revocations>>,
+    shared: &Shared,
 ) -> anyhow::Result<Vec<ShardHandle>> {
-    let policy = Arc::new(policy(&config.client, revocations)?);
+    let policy = Arc::new(policy(&config.client, Arc::clone(&shared.revocations))?);
     let user_counts = Arc::new(UserCounts::default());
     let pressure = Pressure::new();
     let shards = (0..).zip(queues).map(|(place, (inbox, ledger))| {
         let shard = shard::spawn(shard::Parts {
             id: ShardId::new(place),
-            node: Arc::clone(node),
+            node: Arc::clone(&shared.node),
             inbox,
             ledger,
-            metrics: metrics.clone(),
+            metrics: shared.metrics.clone(),
             limits: limits.clone(),
             ping_interval: config.ws.ping_interval,
             pong_timeout: config.ws.pong_timeout,
@@ -268,6 +294,7 @@ fn shards(
             policy: Arc::clone(&policy),
             user_counts: Arc::clone(&user_counts),
             pressure: pressure.clone(),
+            memory: Arc::clone(&shared.memory),
         });
         shard.with_context(|| format!("cannot start shard {place}"))
     });

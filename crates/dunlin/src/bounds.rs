@@ -38,8 +38,17 @@ pub(crate) fn address_bounds(limits: &LimitsConfig) -> AddressBounds {
     }
 }
 
-pub(crate) fn limits(config: &Config, connections: usize) -> Limits {
+/// Caches take a quarter of the memory at most that there may be.
+pub(crate) fn limits(config: &Config, connections: usize, memory_bytes: Option<u64>) -> Limits {
     let limits = &config.limits;
+    let cache_bytes = memory_bytes.and_then(|bytes| usize::try_from(bytes / 4).ok());
+    let cache = |name, bytes: usize| match cache_bytes {
+        Some(quarter) if quarter < bytes => {
+            tracing::info!("limits.{name} is {quarter}: a quarter of the memory is for caches");
+            quarter
+        }
+        _ => bytes,
+    };
     Limits {
         message_bytes: limits.message_bytes,
         message_fragments: saturated(limits.message_fragments),
@@ -50,8 +59,8 @@ pub(crate) fn limits(config: &Config, connections: usize) -> Limits {
         connections,
         inbox_publications: limits.inbox_publications,
         inbox_bytes: limits.inbox_bytes,
-        ring_bytes: limits.ring_bytes,
-        history_bytes: limits.history_bytes,
+        ring_bytes: cache("ring_bytes", limits.ring_bytes),
+        history_bytes: cache("history_bytes", limits.history_bytes),
         control_rate: saturated(limits.control_rate),
         control_burst: saturated(limits.control_burst),
     }

@@ -22,6 +22,7 @@ mod reader;
 mod session;
 
 mod backlog;
+mod memory;
 mod stream;
 
 mod logging;

@@ -67,7 +67,7 @@ pub(crate) async fn run(shard: Rc<Shard>, connection: Rc<Connection>, mut early:
 }
 
 /// Who has so much in its reader waits while memory is scarce.
-const MUCH_BYTES: usize = 4 * 1024;
+const MUCH_BYTES: usize = 16 * 1024;
 
 /// Waits until there is more of a message that began at `since`; false when nothing comes any more.
 async fn readable_in_time(shard: &Rc<Shard>, connection: &Rc<Connection>, since: Instant) -> bool {

@@ -26,6 +26,7 @@ mod handover;
 mod harness;
 mod internal;
 mod layouts;
+mod memory;
 mod namespaces;
 mod openapi;
 mod plain;
