@@ -68,7 +68,24 @@ impl Starter {
 
     /// Starts a node with one shard on a free port.
     pub(crate) fn dunlin(&self, arguments: &[&str]) -> Result<Server> {
-        let mut command = Command::new(&self.dunlin);
+        self.dunlin_within(None, arguments)
+    }
+
+    /// As [`Starter::dunlin`], with so much memory as the most that it may use.
+    pub(crate) fn dunlin_within(
+        &self,
+        memory_mib: Option<u64>,
+        arguments: &[&str],
+    ) -> Result<Server> {
+        let mut command = match memory_mib {
+            None => Command::new(&self.dunlin),
+            Some(mib) => {
+                let mut command = Command::new("/bin/sh");
+                let script = format!("ulimit -d {} && exec \"$0\" \"$@\"", mib * 1024);
+                command.args(["-c", &script]).arg(&self.dunlin);
+                command
+            }
+        };
         command.args(["serve", "--listen", "127.0.0.1:0", "--set", "shards=1"]);
         self.listening(command.args(arguments), None)
     }

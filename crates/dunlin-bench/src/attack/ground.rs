@@ -27,8 +27,12 @@ pub(super) struct Counted {
 }
 
 impl Ground {
-    /// With the memory broker, the defaults, and `settings`.
-    pub(super) fn start(starter: &Starter, settings: &[&str]) -> Result<Self> {
+    /// With the memory broker, the defaults, and `settings`, within so much memory.
+    pub(super) fn start(
+        starter: &Starter,
+        settings: &[&str],
+        memory_mib: Option<u64>,
+    ) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("dunlin.toml");
         fs::write(&file, configuration())?;
@@ -36,7 +40,7 @@ impl Ground {
         let settings = settings.iter().flat_map(|setting| ["--set", setting]);
         // As many shards as there are cores, as in a node that nobody measures.
         let arguments = ["--config", file, "--set", "shards=0"].into_iter().chain(settings);
-        let server = starter.dunlin(&arguments.collect::<Vec<_>>())?;
+        let server = starter.dunlin_within(memory_mib, &arguments.collect::<Vec<_>>())?;
         Ok(Self { server, _folder: folder })
     }
 

@@ -52,6 +52,12 @@ pub(crate) struct Args {
     /// A moment of each with few clients: judges what was closed, lost or miscounted, not how fast
     #[arg(long)]
     short: bool,
+    /// All patterns at once, on one server
+    #[arg(long, conflicts_with_all = ["only", "short"])]
+    together: bool,
+    /// Memory that the server may use, in MiB, by its resource limit (ulimit -d) [default: any]
+    #[arg(long, value_name = "MIB")]
+    memory: Option<u64>,
     /// How long each attack lasts, in seconds
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
@@ -72,9 +78,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    ensure!(args.seconds > 0.0 && args.seconds <= 60.0, "--seconds must be above 0 and at most 60");
+    ensure!(
+        args.seconds > 0.0 && args.seconds <= SECONDS_MAX,
+        "--seconds must be above 0 and at most {SECONDS_MAX}"
+    );
     ensure!((20..=10_000).contains(&args.good), "--good must be 20 to 10000");
-    let patterns = chosen(&args.only)?;
+    let patterns = if args.together { vec![pattern::TOGETHER] } else { chosen(&args.only)? };
     let course = args.course();
     let dunlin = args.dunlin.clone().map_or_else(beside_this_program, Ok)?;
     let starter = Starter::new(dunlin, "redis-server".into())?;
@@ -104,15 +113,24 @@ impl Args {
         if self.short {
             let moment = Duration::from_millis(500);
             let (size, judge) = (Size(0.05), Judge::Promises);
-            return Course { good: 20, calm: moment, attack: moment, rest: moment, size, judge };
+            return Course {
+                good: 20,
+                calm: moment,
+                attack: moment,
+                rest: moment,
+                size,
+                judge,
+                memory_mib: self.memory,
+            };
         }
         Course {
             good: self.good,
             calm: Duration::from_secs(2),
             attack: Duration::from_secs_f64(self.seconds),
             rest: Duration::from_secs(2),
-            size: Size(1.0),
+            size: if self.together { pattern::size_for(ATTACKERS_MAX) } else { Size(1.0) },
             judge: Judge::Everything,
+            memory_mib: self.memory,
         }
     }
 }
@@ -128,5 +146,7 @@ fn chosen(names: &[String]) -> Result<Vec<Pattern>> {
 
 /// No pattern takes longer than this and its attack, whatever hangs.
 const PATTERN_MAX: Duration = Duration::from_secs(60);
+/// Longest attack.
+const SECONDS_MAX: f64 = 600.0;
 /// Of one pattern at once.
 const ATTACKERS_MAX: usize = 2500;

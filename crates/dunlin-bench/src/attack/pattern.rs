@@ -154,6 +154,25 @@ impl Bars {
     pub(super) const FLOODED: Self = Self { ratio: 3.0, ..Self::USUAL };
 }
 
+/// All patterns at once. The server has the settings of all that change what clients may do.
+pub(super) const TOGETHER: Pattern = Pattern::new(
+    "all-at-once",
+    "every other pattern at the same time, with fewer attackers each",
+    |size| all().iter().flat_map(|pattern| pattern.bands(size)).collect(),
+)
+.with(&["ws.compression=true"])
+.within(Bars { ratio: 4.0, growth: f64::INFINITY, newcomers: Newcomers::Crowded });
+
+/// How much of each pattern makes so many attackers of all together, or few more.
+pub(super) fn size_for(attackers: usize) -> Size {
+    let mut size = Size(1.0);
+    let count = |size| TOGETHER.bands(size).iter().map(|band| band.count).sum::<usize>();
+    while count(size) > attackers && size.0 > 0.01 {
+        size.0 *= 0.9;
+    }
+    size
+}
+
 /// All patterns, by family.
 pub(super) fn all() -> Vec<Pattern> {
     [handshakes::ALL, frames::ALL, commands::ALL, readers::ALL, tokens::ALL].concat()
@@ -164,6 +183,13 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+
+    #[test]
+    fn all_together_are_as_many_as_wanted() {
+        let bands = TOGETHER.bands(size_for(2_000));
+        assert!(bands.len() >= all().len());
+        assert!(bands.iter().map(|band| band.count).sum::<usize>() <= 2_000);
+    }
 
     #[test]
     fn names_are_unique_and_none_needs_a_quote() {

@@ -27,6 +27,8 @@ pub(super) struct Course {
     pub(super) rest: Duration,
     pub(super) size: Size,
     pub(super) judge: Judge,
+    /// What the server may use, if that is bounded.
+    pub(super) memory_mib: Option<u64>,
 }
 
 /// Those who behave, and the server.
@@ -98,7 +100,7 @@ pub(super) fn run(
 
 impl Scene {
     fn set(starter: &Starter, pattern: &Pattern, course: &Course) -> Result<Self> {
-        let ground = Ground::start(starter, pattern.settings)?;
+        let ground = Ground::start(starter, pattern.settings, course.memory_mib)?;
         let good = Good::gather(&ground.server, course.good)?;
         let newcomers = Probe::newcomer(&ground.server);
         let health = Probe::health(&ground.server);
