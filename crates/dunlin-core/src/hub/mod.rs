@@ -1,6 +1,7 @@
 //! The hub: a shard's table of channels and their subscribers. Pure: no socket, no clock, no lock,
 //! no encoding.
 
+mod groups;
 mod turn;
 
 use std::{collections::HashMap, sync::Arc};
@@ -8,6 +9,7 @@ use std::{collections::HashMap, sync::Arc};
 use foldhash::quality::RandomState;
 use slab::Slab;
 
+use self::groups::Groups;
 pub use self::turn::{Run, Turn};
 use crate::{
     channel::ChannelName,
@@ -45,7 +47,7 @@ pub struct Subscriber {
 }
 
 /// How a subscriber is served: what it gets of a run, and in which format.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Manner {
     /// The frames it reads.
     pub format: Format,
@@ -90,8 +92,8 @@ impl Manner {
 struct Channel {
     name: ChannelName,
     generation: u64,
-    /// Subscribers by how they are served. An empty group is a place for the next one.
-    groups: Vec<Group>,
+    /// Subscribers by how they are served.
+    groups: Groups,
     /// The last publication with a payload, while there are subscribers who want differences.
     last: Option<Arc<Publication>>,
     /// Where the turn that is being gathered keeps this channel's run.
@@ -99,37 +101,10 @@ struct Channel {
 }
 
 #[derive(Debug)]
-struct Group {
-    manner: Manner,
-    subscribers: Vec<Subscriber>,
-}
-
-#[derive(Debug)]
 struct Subscription {
     channel: u32,
     group: u32,
     position: u32,
-}
-
-impl Channel {
-    fn subscriber_count(&self) -> usize {
-        self.groups.iter().map(|group| group.subscribers.len()).sum()
-    }
-
-    /// The group that is served in this manner; a new one, in the first free place, if there is
-    /// none.
-    fn group(&mut self, manner: &Manner) -> usize {
-        if let Some(group) = self.groups.iter().position(|group| group.manner == *manner) {
-            return group;
-        }
-        let new = Group { manner: manner.clone(), subscribers: Vec::new() };
-        if let Some(free) = self.groups.iter().position(|group| group.subscribers.is_empty()) {
-            self.groups[free] = new;
-            return free;
-        }
-        self.groups.push(new);
-        self.groups.len() - 1
-    }
 }
 
 /// Whether a subscriber is alone in its channel on this shard.
@@ -152,13 +127,11 @@ impl Hub {
         let channel = self.by_name.get(name).copied();
         let company = if channel.is_some() { Company::Others } else { Company::Alone };
         let channel = channel.unwrap_or_else(|| self.add_channel(name));
-        let channel_at = &mut self.channels[channel as usize];
-        let group = channel_at.group(manner);
-        let subscribers = &mut channel_at.groups[group].subscribers;
-        let position = index(subscribers.len());
-        let subscription = Subscription { channel, group: index(group), position };
-        let id = SubscriptionId(index(self.subscriptions.insert(subscription)));
-        subscribers.push(Subscriber { connection, subscription: id });
+        let entry = self.subscriptions.vacant_entry();
+        let id = SubscriptionId(index(entry.key()));
+        let groups = &mut self.channels[channel as usize].groups;
+        let (group, position) = groups.add(manner, Subscriber { connection, subscription: id });
+        entry.insert(Subscription { channel, group, position });
         (id, company)
     }
 
@@ -181,12 +154,10 @@ impl Hub {
         let Subscription { channel: slot, group, position } =
             self.subscriptions.remove(id.0 as usize);
         let channel = &mut self.channels[slot as usize];
-        let subscribers = &mut channel.groups[group as usize].subscribers;
-        subscribers.swap_remove(position as usize);
-        if let Some(moved) = subscribers.get(position as usize) {
+        if let Some(moved) = channel.groups.remove(group, position) {
             self.subscriptions[moved.subscription.0 as usize].position = position;
         }
-        if channel.groups.iter().all(|group| group.subscribers.is_empty()) {
+        if channel.groups.is_empty() {
             let channel = self.channels.remove(slot as usize);
             self.by_name.remove(&channel.name);
             (channel.name, Company::Alone)
@@ -210,18 +181,18 @@ impl Hub {
         before: usize,
         count: usize,
     ) -> (usize, &[Subscriber]) {
-        let group = self.known(channel).and_then(|channel| channel.groups.get(group));
-        let Some(group) = group else { return (0, &[]) };
-        let end = before.min(group.subscribers.len());
+        let Some(channel) = self.known(channel) else { return (0, &[]) };
+        let subscribers = channel.groups.subscribers(group);
+        let end = before.min(subscribers.len());
         let start = end.saturating_sub(count);
-        (start, &group.subscribers[start..end])
+        (start, &subscribers[start..end])
     }
 
     /// How the subscribers of a group are served; groups are counted from 0. None behind the last
     /// group, and when the channel is gone.
     #[must_use]
     pub fn manner(&self, channel: ChannelId, group: usize) -> Option<&Manner> {
-        Some(&self.known(channel)?.groups.get(group)?.manner)
+        self.known(channel)?.groups.manner(group)
     }
 
     /// The publication before a run, for subscribers who want differences.
@@ -240,14 +211,14 @@ impl Hub {
         };
         let last = run.publications.iter().rev().find(has_payload);
         let (true, Some(last)) = (is_known, last) else { return };
-        if !self.channels[slot].groups.iter().any(|group| wants_differences(&group.manner)) {
+        if !self.channels[slot].groups.manners().any(wants_differences) {
             return;
         }
         self.channels[slot].last = Some(last.kept());
         for group in 0..self.channels[slot].groups.len() {
-            let from = &self.channels[slot].groups[group];
-            let had_one = run.publications.iter().any(|publication| from.manner.wants(publication));
-            if let Some(manner) = from.manner.after_the_first().filter(|_| had_one) {
+            let Some(from) = self.channels[slot].groups.manner(group) else { break };
+            let had_one = run.publications.iter().any(|publication| from.wants(publication));
+            if let Some(manner) = from.after_the_first().filter(|_| had_one) {
                 self.move_group(slot, group, &manner);
             }
         }
@@ -255,34 +226,29 @@ impl Hub {
 
     /// Serves all subscribers of a group in another manner from now on.
     fn move_group(&mut self, slot: usize, from: usize, manner: &Manner) {
-        let channel = &mut self.channels[slot];
-        let moved = std::mem::take(&mut channel.groups[from].subscribers);
-        let to = channel.group(manner);
-        let subscribers = &mut channel.groups[to].subscribers;
-        for subscriber in moved {
+        let groups = &mut self.channels[slot].groups;
+        for subscriber in groups.take(from) {
             let subscription = &mut self.subscriptions[subscriber.subscription.0 as usize];
-            (subscription.group, subscription.position) = (index(to), index(subscribers.len()));
-            subscribers.push(subscriber);
+            (subscription.group, subscription.position) = groups.add(manner, subscriber);
         }
     }
 
     /// Everyone in a channel.
     pub fn everyone(&self, name: &ChannelName) -> impl Iterator<Item = Subscriber> {
         let channel = self.by_name.get(name).map(|slot| &self.channels[*slot as usize]);
-        let groups = channel.into_iter().flat_map(|channel| &channel.groups);
-        groups.flat_map(|group| &group.subscribers).copied()
+        channel.into_iter().flat_map(|channel| channel.groups.everyone()).copied()
     }
 
     /// All channels with how many subscribers each has here, in no order.
     pub fn channels(&self) -> impl Iterator<Item = (&ChannelName, usize)> {
-        self.channels.iter().map(|(_, channel)| (&channel.name, channel.subscriber_count()))
+        self.channels.iter().map(|(_, channel)| (&channel.name, channel.groups.subscriber_count()))
     }
 
     /// How many subscribers a channel has here.
     #[must_use]
     pub fn subscriber_count(&self, name: &ChannelName) -> usize {
         let channel = self.by_name.get(name).and_then(|slot| self.channels.get(*slot as usize));
-        channel.map_or(0, Channel::subscriber_count)
+        channel.map_or(0, |channel| channel.groups.subscriber_count())
     }
 
     /// Whether a channel has subscribers here.
@@ -313,7 +279,7 @@ impl Hub {
         let channel = Channel {
             name: name.clone(),
             generation: self.generation,
-            groups: Vec::with_capacity(1),
+            groups: Groups::new(),
             last: None,
             run: turn::RunMark::default(),
         };

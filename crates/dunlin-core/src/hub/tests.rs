@@ -9,7 +9,10 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::publication::{Kind, Publication};
+use crate::{
+    filter::FilterNode,
+    publication::{Kind, Publication},
+};
 
 fn name(number: u8) -> ChannelName {
     ChannelName::new(&format!("c{number}")).unwrap()
@@ -22,6 +25,17 @@ fn publication(channel: u8, text: &str) -> Arc<Publication> {
 
 fn plain() -> Manner {
     Manner::all(Format::PLAIN)
+}
+
+/// One of as many manners as there are numbers.
+fn filtered(number: u8) -> Manner {
+    let node = FilterNode {
+        key: "n".to_owned(),
+        cmp: "eq".to_owned(),
+        val: number.to_string(),
+        ..FilterNode::default()
+    };
+    Manner { filter: Some(Arc::new(TagsFilter::new(node).unwrap())), ..plain() }
 }
 
 fn gather(
@@ -44,7 +58,10 @@ fn fan_out(
     mut pause: impl FnMut(&mut Hub),
 ) -> Vec<u32> {
     let mut served = Vec::new();
-    for group in 0..4 {
+    for group in 0..usize::MAX {
+        if hub.manner(channel, group).is_none() {
+            break;
+        }
         let mut before = usize::MAX;
         loop {
             let (start, batch) = hub.subscribers(channel, group, before, count);
@@ -117,15 +134,14 @@ fn leaving_during_a_fan_out_hides_nobody_and_serves_nobody_twice() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Subscribe { channel: u8, deflated: bool },
+    Subscribe { channel: u8, manner: u8 },
     Unsubscribe { pick: usize },
     FanOut { channel: u8, count: usize },
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        (0..4_u8, any::<bool>())
-            .prop_map(|(channel, deflated)| Step::Subscribe { channel, deflated }),
+        (0..4_u8, 0..24_u8).prop_map(|(channel, manner)| Step::Subscribe { channel, manner }),
         any::<usize>().prop_map(|pick| Step::Unsubscribe { pick }),
         (0..4_u8, 1..7_usize).prop_map(|(channel, count)| Step::FanOut { channel, count }),
     ]
@@ -134,17 +150,16 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     /// The hub against a map from channel to a set of connections.
     #[test]
-    fn the_hub_is_a_map_of_sets(steps in proptest::collection::vec(step(), 0..120)) {
+    fn the_hub_is_a_map_of_sets(steps in proptest::collection::vec(step(), 0..240)) {
         let mut hub = Hub::default();
         let mut model: BTreeMap<u8, BTreeSet<u32>> = BTreeMap::new();
         let mut live: Vec<(SubscriptionId, u8, u32)> = Vec::new();
         let mut turn = Turn::default();
         for (number, step) in steps.into_iter().enumerate() {
             match step {
-                Step::Subscribe { channel, deflated } => {
+                Step::Subscribe { channel, manner } => {
                     let connection = u32::try_from(number).unwrap();
-                    let format = if deflated { Format::PLAIN_DEFLATED } else { Format::PLAIN };
-                    let manner = Manner::all(format);
+                    let manner = filtered(manner);
                     let (id, company) = hub.subscribe(&name(channel), &manner, connection);
                     let members = model.entry(channel).or_default();
                     prop_assert_eq!(company == Company::Alone, members.is_empty());
