@@ -1,6 +1,6 @@
 //! What sessions have to find out: at once where the shard knows it, by a task otherwise.
 
-use std::{rc::Rc, sync::Arc};
+use std::{future::poll_fn, pin::pin, rc::Rc, sync::Arc, task::Poll};
 
 use dunlin_core::{
     error::{ClientError, Disconnect},
@@ -63,9 +63,19 @@ impl Shard {
         spawn_local(async move {
             // An answer that nobody reads is not asked for, nor given.
             shard.until_read(id).await;
-            let outcome = answer(shard.shared_node(), inquiry).await;
-            shard.until_read(id).await;
-            let turn = shard.queue().turn().await;
+            let mut turn = shard.queue().turn().await;
+            let mut asking = pin!(answer(shard.shared_node(), inquiry));
+            // What is in memory is looked up in this turn, what is not is waited for outside.
+            let outcome = match poll_fn(|task| Poll::Ready(asking.as_mut().poll(task))).await {
+                Poll::Ready(outcome) => outcome,
+                Poll::Pending => {
+                    shard.queue().end(turn).await;
+                    let outcome = asking.await;
+                    shard.until_read(id).await;
+                    turn = shard.queue().turn().await;
+                    outcome
+                }
+            };
             if let Some(connection) = shard.connection(id) {
                 let input = Input::Answer(ticket, Answer::Outcome(outcome));
                 shard.tell_session(&connection, input);

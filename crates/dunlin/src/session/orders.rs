@@ -5,15 +5,20 @@ use std::rc::Rc;
 use dunlin_core::{
     control::{Order, Whom},
     error::Disconnect,
+    ids::ConnectionId,
     session::Input,
 };
 use dunlin_ws::CloseCode;
+use tokio::task::{spawn_local, yield_now};
 
 use crate::{connection::Connection, shard::Shard};
 
 /// "Connection closed": what clients call it when a socket just ends, after which they come again.
 /// The protocol has no close frame of it.
 const UNTOLD: u32 = 3000;
+
+/// Connections that are looked at in one go, about a tenth of a millisecond.
+const LOOKED_AT: usize = 2048;
 
 impl Shard {
     /// Obeys an order for those of its clients that are meant; none is no error. Every shard of
@@ -40,12 +45,27 @@ impl Shard {
         }
     }
 
-    /// Ends every client, and every subscription, whose token does not count any more.
+    /// Ends every client, and every subscription, whose token does not count any more. Everybody
+    /// is looked at, so others have their turn in between; who comes meanwhile is checked as it
+    /// comes.
     fn end_revoked(self: &Rc<Self>) {
+        let shard = Rc::clone(self);
+        spawn_local(async move {
+            let everyone: Vec<_> = shard.everyone().iter().map(|one| one.id()).collect();
+            for some in everyone.chunks(LOOKED_AT) {
+                shard.end_revoked_among(some);
+                yield_now().await;
+            }
+        });
+    }
+
+    fn end_revoked_among(self: &Rc<Self>, some: &[ConnectionId]) {
         let revocations = self.policy().revocations();
-        for connection in self.everyone() {
+        for connection in some.iter().filter_map(|id| self.connection(*id)) {
             self.tell_session(&connection, Input::Revoked(&revocations));
         }
+        drop(revocations);
+        self.flush_replies();
     }
 
     /// Ends a connection in the application's words; by [`UNTOLD`] without a close frame.
