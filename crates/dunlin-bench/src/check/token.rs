@@ -1,7 +1,7 @@
 //! Connect tokens: a JWT signed with HS256 (RFC 7515, 7519) that names the user and nothing else.
 
+use aws_lc_rs::hmac;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use ring::hmac;
 
 /// A token for `user`, without end.
 pub(super) fn connect_token(secret: &str, user: &str) -> String {

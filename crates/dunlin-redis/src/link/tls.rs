@@ -186,7 +186,7 @@ fn is_out_of_date(error: &Error) -> bool {
 }
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
 fn unusable(error: &dyn fmt::Display) -> LinkError {

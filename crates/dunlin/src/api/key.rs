@@ -1,10 +1,10 @@
 //! Who may call the HTTP API: whoever knows one of its keys.
 
-use axum::http::{HeaderMap, Uri, header};
-use ring::{
+use aws_lc_rs::{
     hmac::{self, HMAC_SHA256, Tag},
     rand::SystemRandom,
 };
+use axum::http::{HeaderMap, Uri, header};
 
 use crate::config::Secrets;
 

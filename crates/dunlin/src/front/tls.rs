@@ -8,7 +8,7 @@ use std::{
 
 use rustls::{
     ServerConfig,
-    crypto::{CryptoProvider, ring},
+    crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{
         CertificateDer, PrivateKeyDer,
         pem::{self, PemObject},
@@ -35,7 +35,7 @@ pub(crate) fn load(config: &TlsConfig) -> Result<Option<Tls>, Problems> {
     let (Some(cert_file), Some(key_file)) = (&config.cert_file, &config.key_file) else {
         return Ok(None);
     };
-    let provider = Arc::new(ring::default_provider());
+    let provider = Arc::new(aws_lc_rs::default_provider());
     let certificate = Arc::new(Certificate {
         current: RwLock::new(Arc::new(read(cert_file, key_file, &provider)?)),
         cert_file: cert_file.clone(),
@@ -44,7 +44,7 @@ pub(crate) fn load(config: &TlsConfig) -> Result<Option<Tls>, Problems> {
     });
     let mut server = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .expect("ring has the cipher suites of TLS 1.2 and 1.3")
+        .expect("aws-lc-rs has the cipher suites of TLS 1.2 and 1.3")
         .with_no_client_auth()
         .with_cert_resolver(Arc::clone(&certificate) as Arc<dyn ResolvesServerCert>);
     server.alpn_protocols = vec![b"http/1.1".to_vec()];

@@ -13,7 +13,7 @@ use std::{
 use rustix::process::Signal;
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
-    crypto::ring,
+    crypto::aws_lc_rs,
     pki_types::{CertificateDer, ServerName},
 };
 
@@ -91,7 +91,7 @@ fn write_pair(folder: &Path) -> CertificateDer<'static> {
 fn handshake(tcp: TcpStream, certificate: &CertificateDer<'static>) -> Tls {
     let mut roots = RootCertStore::empty();
     roots.add(certificate.clone()).unwrap();
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)

@@ -10,7 +10,7 @@ use std::{
 };
 
 use dunlin_core::auth::signing::{Hash, sign};
-use rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::ring};
+use rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::aws_lc_rs};
 
 use crate::cli::{dunlin, stderr, stdout};
 
@@ -97,7 +97,7 @@ fn without_keys_there_is_no_token() {
 fn key_server() -> (u16, String) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
