@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{
     JSON_DEPTH_MAX, KEY_SET_BYTES_MAX, KID_BYTES_MAX,
     algorithm::Algorithm,
-    key::{Key, Material},
+    key::{CURVES, Key},
     keyring::KeyError,
 };
 use crate::json;
@@ -27,14 +27,14 @@ struct KeySet {
     keys: Vec<Value>,
 }
 
-/// One key of a set. Secrets (`oct`) are not for documents that anybody may fetch.
+/// One key of a set (JWK). Secrets (`oct`) are not for documents that anybody may fetch.
 #[derive(Deserialize)]
-struct PublicKey {
+struct JsonWebKey {
     kty: String,
     kid: String,
     #[serde(rename = "use")]
     usage: Option<String>,
-    alg: Option<String>,
+    alg: Option<Algorithm>,
     crv: Option<String>,
     n: Option<String>,
     e: Option<String>,
@@ -69,41 +69,32 @@ pub(super) fn parse(document: &[u8]) -> Result<NamedKeys, KeyError> {
 }
 
 fn named_key(key: Value) -> Option<(String, Key)> {
-    let key: PublicKey = serde_json::from_value(key).ok()?;
+    let key: JsonWebKey = serde_json::from_value(key).ok()?;
     if key.kid.len() > KID_BYTES_MAX || key.usage.as_ref().is_some_and(|usage| usage != "sig") {
         return None;
     }
-    let only: Option<Algorithm> = match &key.alg {
-        Some(name) => Some(serde_json::from_value(Value::String(name.clone())).ok()?),
-        None => None,
+    let made = key.made()?;
+    let made = match key.alg {
+        Some(only) => made.only_for(only)?,
+        None => made,
     };
-    let material = material(&key)?;
-    Some((key.kid, Key::new(material, only)?))
+    Some((key.kid, made))
 }
 
-fn material(key: &PublicKey) -> Option<Material> {
-    match (key.kty.as_str(), key.crv.as_deref()) {
-        ("RSA", _) => Material::rsa(&number(key.n.as_ref())?, &number(key.e.as_ref())?),
-        ("EC", Some("P-256")) => point(32, key),
-        ("EC", Some("P-384")) => point(48, key),
-        ("EC", Some("P-521")) => point(66, key),
-        ("OKP", Some("Ed25519")) => Material::ed25519(&number(key.x.as_ref())?),
-        _ => None,
-    }
-}
-
-fn point(coordinate_bytes: usize, key: &PublicKey) -> Option<Material> {
-    let mut point = vec![4];
-    for coordinate in [&key.x, &key.y] {
-        let coordinate = number(coordinate.as_ref())?;
-        if coordinate.len() != coordinate_bytes {
-            return None;
+impl JsonWebKey {
+    fn made(&self) -> Option<Key> {
+        match (self.kty.as_str(), self.crv.as_deref()) {
+            ("RSA", _) => Key::rsa(&decode(self.n.as_ref())?, &decode(self.e.as_ref())?),
+            ("EC", Some(name)) => {
+                let curve = CURVES.iter().find(|curve| curve.name == name)?;
+                Key::point(curve, &decode(self.x.as_ref())?, &decode(self.y.as_ref())?)
+            }
+            ("OKP", Some("Ed25519")) => Key::ed25519(&decode(self.x.as_ref())?),
+            _ => None,
         }
-        point.extend_from_slice(&coordinate);
     }
-    Material::point(coordinate_bytes, &point)
 }
 
-fn number(text: Option<&String>) -> Option<Vec<u8>> {
+fn decode(text: Option<&String>) -> Option<Vec<u8>> {
     BASE64_URL_SAFE_NO_PAD.decode(text?).ok()
 }

@@ -11,7 +11,7 @@ use super::{
     claims::{ConnectionClaims, Expected, SubscriptionClaims},
     jwks,
     jwks::NamedKeys,
-    key::{Key, Material},
+    key::Key,
 };
 use crate::json;
 
@@ -84,14 +84,13 @@ impl Keyring {
     /// [`KeyError`] when one of them cannot be used.
     pub fn new(source: &KeyringSource) -> Result<Self, KeyError> {
         let mut keys = secret_keys(&source.hmac_secret_keys)?;
-        keys.extend(public_keys("rsa_public_key", &source.rsa_public_keys, Material::is_rsa)?);
-        keys.extend(public_keys(
-            "ecdsa_public_key",
-            &source.ecdsa_public_keys,
-            Material::is_ecdsa,
-        )?);
-        let ed25519 = &source.ed25519_public_keys;
-        keys.extend(public_keys("ed25519_public_key", ed25519, Material::is_ed25519)?);
+        for (name, texts, from_pem) in [
+            ("rsa_public_key", &source.rsa_public_keys, Key::rsa_from_pem as FromPem),
+            ("ecdsa_public_key", &source.ecdsa_public_keys, Key::ecdsa_from_pem),
+            ("ed25519_public_key", &source.ed25519_public_keys, Key::ed25519_from_pem),
+        ] {
+            keys.extend(public_keys(name, texts, from_pem)?);
+        }
         Ok(Self {
             keys,
             named: NamedKeys::default(),
@@ -119,7 +118,8 @@ impl Keyring {
     }
 
     /// Whether a token takes longer to check than others should wait: it does with public keys, of
-    /// which the slowest take most of a millisecond.
+    /// which the fastest (RS256) take twenty times as long as a secret and the slowest (ES512) four
+    /// hundred times: 0.3 ms.
     #[must_use]
     pub fn is_slow(&self) -> bool {
         self.keys.iter().any(Key::is_public) || !self.named.is_empty()
@@ -214,21 +214,18 @@ fn secret_keys(secrets: &[String]) -> Result<Vec<Key>, KeyError> {
     if secrets.iter().any(String::is_empty) {
         return Err(KeyError::Empty);
     }
-    let materials = secrets.iter().map(|secret| Material::Hmac(secret.as_bytes().to_vec()));
-    Ok(materials.filter_map(|material| Key::new(material, None)).collect())
+    Ok(secrets.iter().map(|secret| Key::secret(secret.as_bytes())).collect())
 }
+
+type FromPem = fn(&str) -> Option<Key>;
 
 fn public_keys(
     name: &'static str,
     texts: &[String],
-    is_of_kind: fn(&Material) -> bool,
+    from_pem: FromPem,
 ) -> Result<Vec<Key>, KeyError> {
     bounded(name, texts)?;
-    let key = |text: &String| {
-        let material = Material::from_pem(text).filter(is_of_kind);
-        material.and_then(|material| Key::new(material, None)).ok_or(KeyError::Pem(name))
-    };
-    texts.iter().map(key).collect()
+    texts.iter().map(|text| from_pem(text).ok_or(KeyError::Pem(name))).collect()
 }
 
 fn bounded(name: &'static str, keys: &[String]) -> Result<(), KeyError> {

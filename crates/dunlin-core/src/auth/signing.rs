@@ -1,8 +1,8 @@
 //! Making tokens, for the command line and for tests: HMAC only, since a node knows no private
 //! keys.
 
+use aws_lc_rs::hmac;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use ring::hmac;
 
 /// The hash of an HMAC signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -258,19 +258,17 @@ fn crates_depend_on_what_they_may() {
             "dunlin-core",
             &[
                 "async-trait",
+                "aws-lc-rs", // it verifies signatures; its random numbers are not used
                 "base64",
                 "bytes",
                 "foldhash",
-                "p521",
                 "parking_lot",
                 "prometheus-client",
                 "regex",
-                "ring", // it verifies signatures; its random numbers are not used
                 "serde",
                 "serde_json",
                 "slab",
                 "smallvec",
-                "spki",
                 "thiserror",
                 "tokio", // its sync primitives, as the next check says
             ],
