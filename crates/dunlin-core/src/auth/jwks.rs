@@ -34,6 +34,7 @@ struct JsonWebKey {
     kid: String,
     #[serde(rename = "use")]
     usage: Option<String>,
+    key_ops: Option<Vec<String>>,
     alg: Option<Algorithm>,
     crv: Option<String>,
     n: Option<String>,
@@ -70,7 +71,7 @@ pub(super) fn parse(document: &[u8]) -> Result<NamedKeys, KeyError> {
 
 fn named_key(key: Value) -> Option<(String, Key)> {
     let key: JsonWebKey = serde_json::from_value(key).ok()?;
-    if key.kid.len() > KID_BYTES_MAX || key.usage.as_ref().is_some_and(|usage| usage != "sig") {
+    if key.kid.len() > KID_BYTES_MAX || !key.is_for_signatures() {
         return None;
     }
     let made = key.made()?;
@@ -82,6 +83,12 @@ fn named_key(key: Value) -> Option<(String, Key)> {
 }
 
 impl JsonWebKey {
+    /// Whoever says what a key is for says that it is not for anything else (RFC 7517, section 4).
+    fn is_for_signatures(&self) -> bool {
+        self.usage.as_ref().is_none_or(|usage| usage == "sig")
+            && self.key_ops.as_ref().is_none_or(|ops| ops.iter().any(|op| op == "verify"))
+    }
+
     fn made(&self) -> Option<Key> {
         match (self.kty.as_str(), self.crv.as_deref()) {
             ("RSA", _) => Key::rsa(&decode(self.n.as_ref())?, &decode(self.e.as_ref())?),

@@ -186,6 +186,8 @@ fn a_key_set_is_checked() {
         r#""x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#,
     );
     check(&format!(r#"{{"keys":[{key}]}}"#)).unwrap();
+    let verifies = key.replace('}', r#","use":"sig","key_ops":["sign","verify"]}"#);
+    check(&format!(r#"{{"keys":[{verifies}]}}"#)).unwrap();
     for document in [
         String::new(),
         "[]".into(),
@@ -195,6 +197,8 @@ fn a_key_set_is_checked() {
         format!(r#"{{"keys":[{}]}}"#, key.replace('}', r#","alg":"RS256"}"#)),
         format!(r#"{{"keys":[{}]}}"#, key.replace('}', r#","alg":"none"}"#)),
         format!(r#"{{"keys":[{}]}}"#, key.replace('}', r#","use":"enc"}"#)),
+        format!(r#"{{"keys":[{}]}}"#, key.replace('}', r#","key_ops":["sign"]}"#)),
+        format!(r#"{{"keys":[{}]}}"#, key.replace('}', r#","key_ops":[]}"#)),
         format!(r#"{{"keys":[{}]}}"#, key.replace("\"a\"", &format!("\"{}\"", "k".repeat(65)))),
         format!(r#"{{"keys":[{}]}}"#, key.replace("11qY", "")),
         format!(r#"{{"keys":[{key}],"x":{}}}"#, "[".repeat(99) + &"]".repeat(99)),
