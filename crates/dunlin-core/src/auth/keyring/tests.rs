@@ -11,6 +11,7 @@ use crate::auth::{
 
 mod fixtures;
 mod hostile;
+mod second_opinion;
 
 const NOW: u64 = 1_700_000_000;
 
