@@ -101,7 +101,8 @@ fn settings_that_the_pages_name_exist() {
 
 #[test]
 fn links_between_the_pages_lead_somewhere() {
-    let decisions = ["0001-own-websocket-codec.md", "0002-own-redis-link.md"];
+    let decisions =
+        ["0001-own-websocket-codec.md", "0002-own-redis-link.md", "0005-tokens-by-aws-lc.md"];
     let decisions = decisions.map(|name| format!("docs/decisions/{name}"));
     for path in PAGES.into_iter().chain(decisions.iter().map(String::as_str)) {
         let text = page(path);
