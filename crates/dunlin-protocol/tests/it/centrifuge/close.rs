@@ -16,6 +16,7 @@ fn each_reason_has_a_code_of_the_protocol() {
         (Disconnect::ControlFlood, (3501, "too many control frames")),
         (Disconnect::PongTimeout, (3012, "no pong")),
         (Disconnect::SlowReader, (3008, "slow")),
+        (Disconnect::MemoryShort, (3008, "node is short of memory")),
         (Disconnect::BrokerLost, internal),
         (Disconnect::PublishUnknown, internal),
         (Disconnect::NotAllowed, (3507, "permission denied")),
