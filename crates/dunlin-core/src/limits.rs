@@ -1,7 +1,15 @@
 //! Every bound in the system in one struct: each queue, table and wait that strangers can fill
 //! names its field here.
 
+mod bucket;
+mod buckets;
+
 use std::time::Duration;
+
+pub use self::{
+    bucket::{Rate, TokenBucket},
+    buckets::{BUCKETS_MAX, Buckets},
+};
 
 /// The bounds of a node. The server builds it from its config; `default.toml` documents the
 /// defaults.
@@ -30,10 +38,8 @@ pub struct Limits {
     pub ring_bytes: usize,
     /// Bytes that the memory broker keeps.
     pub history_bytes: usize,
-    /// Control frames a client may send per second in the long run.
-    pub control_rate: u32,
-    /// Control frames a client may send at once.
-    pub control_burst: u32,
+    /// Control frames that a client may send.
+    pub control_frames: Rate,
 }
 
 /// What [`Limits::ring_bytes`] is unless somebody says otherwise.
@@ -53,35 +59,6 @@ pub const HEAL_PATIENCE: Duration = Duration::from_secs(30);
 /// Longest wait for the broker's acknowledgement of a subscription.
 pub const SUBSCRIBE_WAIT: Duration = Duration::from_secs(5);
 
-/// A token bucket in two words: `rate` tokens per second flow in, at most `burst` are kept.
-#[derive(Clone, Copy, Debug)]
-pub struct TokenBucket {
-    millitokens: u32,
-    filled_ms: u32,
-}
-
-impl TokenBucket {
-    /// A full bucket.
-    #[must_use]
-    pub fn full(burst: u32) -> Self {
-        Self { millitokens: burst.saturating_mul(1000), filled_ms: 0 }
-    }
-
-    /// Takes a token at `now_ms` (any clock that starts near zero and does not run back); false
-    /// when there is none.
-    pub fn take(&mut self, now_ms: u32, rate: u32, burst: u32) -> bool {
-        let elapsed_ms = now_ms.saturating_sub(self.filled_ms);
-        self.filled_ms = now_ms;
-        let filled = self.millitokens.saturating_add(elapsed_ms.saturating_mul(rate));
-        self.millitokens = filled.min(burst.saturating_mul(1000));
-        let has_token = self.millitokens >= 1000;
-        if has_token {
-            self.millitokens -= 1000;
-        }
-        has_token
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -100,19 +77,7 @@ pub(crate) mod tests {
             inbox_bytes: 1 << 20,
             ring_bytes: 1 << 20,
             history_bytes: 1 << 20,
-            control_rate: 10,
-            control_burst: 30,
+            control_frames: Rate { per_second: 10, burst: 30 },
         }
-    }
-
-    #[test]
-    fn a_bucket_gives_its_burst_and_then_its_rate() {
-        let mut bucket = TokenBucket::full(3);
-        let taken = (0..10).filter(|_| bucket.take(0, 10, 3)).count();
-        assert_eq!(taken, 3);
-        let later = (0..10).filter(|_| bucket.take(200, 10, 3)).count();
-        assert_eq!(later, 2);
-        let much_later = (0..10).filter(|_| bucket.take(60_000, 10, 3)).count();
-        assert_eq!(much_later, 3);
     }
 }

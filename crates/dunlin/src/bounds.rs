@@ -4,7 +4,7 @@ use std::{sync::Arc, thread::available_parallelism};
 
 use dunlin_core::{
     ids::ShardId,
-    limits::Limits,
+    limits::{Limits, Rate},
     metrics::{Metrics, RefusalLabel},
 };
 
@@ -61,8 +61,10 @@ pub(crate) fn limits(config: &Config, connections: usize, memory_bytes: Option<u
         inbox_bytes: limits.inbox_bytes,
         ring_bytes: cache("ring_bytes", limits.ring_bytes),
         history_bytes: cache("history_bytes", limits.history_bytes),
-        control_rate: saturated(limits.control_rate),
-        control_burst: saturated(limits.control_burst),
+        control_frames: Rate {
+            per_second: saturated(limits.control_rate),
+            burst: saturated(limits.control_burst),
+        },
     }
 }
 

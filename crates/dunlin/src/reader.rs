@@ -23,7 +23,7 @@ use crate::{
 pub(crate) async fn run(shard: Rc<Shard>, connection: Rc<Connection>, mut early: BytesMut) {
     let removal = Removal { shard, connection };
     let (shard, connection) = (&removal.shard, &removal.connection);
-    let mut reader = Reader::new(shard, connection.compression());
+    let mut reader = Reader::new(connection.compression());
     if !early.is_empty() {
         reader.take(shard, connection, &mut early);
         shard.note_unhandled(connection, reader.held_bytes());

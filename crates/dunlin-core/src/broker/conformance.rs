@@ -14,7 +14,7 @@ use crate::{
     ids::{ConnectionId, ShardId},
     inbox::{Inbox, Notice},
     interest::{Interest, Wish},
-    limits::{HISTORY_BYTES, Limits, RING_BYTES},
+    limits::{HISTORY_BYTES, Limits, RING_BYTES, Rate},
     publication::{Kind, Publication},
 };
 
@@ -199,8 +199,7 @@ pub fn limits() -> Limits {
         inbox_bytes: 64 << 20,
         ring_bytes: RING_BYTES,
         history_bytes: HISTORY_BYTES,
-        control_rate: 10,
-        control_burst: 30,
+        control_frames: Rate { per_second: 10, burst: 30 },
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use dunlin_core::limits::TokenBucket;
+use dunlin_core::limits::{Buckets, Rate};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -30,14 +30,11 @@ pub(crate) struct Crowd {
     started_at: Instant,
     /// Follows the connections: who has none has no entry.
     connections: Mutex<HashMap<Source, usize>>,
-    buckets: Mutex<HashMap<Source, Bucket>>,
+    haste: Mutex<Buckets<Source>>,
 }
 
-/// Most addresses whose haste is remembered.
-const ADDRESSES_MAX: usize = 65_536;
-
-/// Milliseconds in which a rate of one a minute gives a thousandth of a token.
-const TICK_MS: u128 = 60;
+/// A rate a minute is one a second by a clock that is so many times slower.
+const SECONDS_PER_MINUTE: u64 = 60;
 
 /// A place among the connections of an address; dropping it gives it back.
 pub(crate) struct AddressPlace {
@@ -54,18 +51,13 @@ pub(crate) enum Crowded {
     Hasty,
 }
 
-struct Bucket {
-    tokens: TokenBucket,
-    used_at: u32,
-}
-
 impl Crowd {
     pub(crate) fn new(bounds: AddressBounds) -> Arc<Self> {
         Arc::new(Self {
             bounds,
             started_at: Instant::now(),
             connections: Mutex::default(),
-            buckets: Mutex::default(),
+            haste: Mutex::default(),
         })
     }
 
@@ -83,8 +75,7 @@ impl Crowd {
         }
         let sources = Source::all(address);
         if connect_rate > 0 {
-            let tick = self.started_at.elapsed().as_millis() / TICK_MS;
-            self.take_tokens(&sources, u32::try_from(tick).unwrap_or(u32::MAX))?;
+            self.take_tokens(&sources)?;
         }
         if connections == 0 {
             return Ok(None);
@@ -120,50 +111,21 @@ impl Crowd {
         }
     }
 
-    fn take_tokens(&self, sources: &Sources, tick: u32) -> Result<(), Crowded> {
-        let mut buckets = self.buckets.lock();
-        for source in sources {
-            if buckets.len() >= ADDRESSES_MAX && !buckets.contains_key(source) {
-                self.forget_some(&mut buckets, tick);
-            }
-            let (rate, burst) = self.rate(*source);
-            let full = || Bucket { tokens: TokenBucket::full(burst), used_at: tick };
-            let bucket = buckets.entry(*source).or_insert_with(full);
-            bucket.used_at = tick;
-            if !bucket.tokens.take(tick, rate, burst) {
-                return Err(Crowded::Hasty);
-            }
-        }
-        Ok(())
+    fn take_tokens(&self, sources: &Sources) -> Result<(), Crowded> {
+        let now = self.started_at.elapsed().as_millis() as u64 / SECONDS_PER_MINUTE;
+        let mut haste = self.haste.lock();
+        let may = |source: &Source| haste.take(source, self.connect_rate(*source), 1, now);
+        if sources.iter().all(may) { Ok(()) } else { Err(Crowded::Hasty) }
     }
 
-    /// Forgets those whose bucket has filled up, of whom there is nothing to know, and if that is
-    /// not enough a quarter of all, those who were not seen for longest.
-    fn forget_some(&self, buckets: &mut HashMap<Source, Bucket>, tick: u32) {
-        buckets.retain(|source, bucket| {
-            let (rate, burst) = self.rate(*source);
-            let filled = u64::from(tick.saturating_sub(bucket.used_at)) * u64::from(rate);
-            filled < u64::from(burst) * 1000
-        });
-        let enough = ADDRESSES_MAX - ADDRESSES_MAX / 4;
-        if buckets.len() > enough {
-            let mut times: Vec<_> = buckets.values().map(|bucket| bucket.used_at).collect();
-            let count = times.len() - enough;
-            let (.., newest_to_go, _) = times.select_nth_unstable(count - 1);
-            let (newest_to_go, mut left) = (*newest_to_go, count);
-            buckets.retain(|_, bucket| {
-                let goes = left > 0 && bucket.used_at <= newest_to_go;
-                left -= usize::from(goes);
-                !goes
-            });
-        }
-    }
-
-    /// Rate and burst of a source.
-    fn rate(&self, source: Source) -> (u32, u32) {
+    /// How fast a source may connect, by a clock of minutes.
+    fn connect_rate(&self, source: Source) -> Rate {
         let share = u32::try_from(source.share()).unwrap_or(u32::MAX);
         let AddressBounds { connect_rate, connect_burst, .. } = self.bounds;
-        (connect_rate.saturating_mul(share), connect_burst.saturating_mul(share))
+        Rate {
+            per_second: connect_rate.saturating_mul(share),
+            burst: connect_burst.saturating_mul(share),
+        }
     }
 }
 
@@ -175,7 +137,7 @@ impl Drop for AddressPlace {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::Ipv4Addr, time::Duration};
+    use std::time::Duration;
 
     use tokio::time::advance;
 
@@ -227,32 +189,10 @@ mod tests {
         assert_eq!(admitted(10), 3);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn what_is_remembered_is_bounded() {
-        let crowd = crowd(0, 1, 3);
-        let many = u32::try_from(ADDRESSES_MAX).unwrap() + 10;
-        for number in 0..many {
-            assert!(crowd.admit(Ipv4Addr::from_bits(number).into()).is_ok());
-        }
-        let len = || crowd.buckets.lock().len();
-        assert!(len() <= ADDRESSES_MAX && len() >= ADDRESSES_MAX / 2, "{}", len());
-        // Once their buckets are full they go first.
-        advance(Duration::from_secs(600)).await;
-        let hasty = ip("203.0.113.1");
-        while crowd.admit(hasty).is_ok() {}
-        for number in 0..many {
-            crowd.admit(Ipv4Addr::from_bits(1 << 31 | number).into()).unwrap();
-            if number == many / 2 {
-                assert_eq!(crowd.admit(hasty).err(), Some(Crowded::Hasty));
-            }
-        }
-        assert!(len() <= ADDRESSES_MAX);
-    }
-
     #[test]
     fn without_bounds_nothing_is_counted() {
         let crowd = crowd(0, 0, 0);
         assert!(crowd.admit(ip("192.0.2.1")).unwrap().is_none());
-        assert!(crowd.buckets.lock().is_empty() && crowd.connections.lock().is_empty());
+        assert!(crowd.haste.lock().is_empty() && crowd.connections.lock().is_empty());
     }
 }

@@ -75,10 +75,10 @@ pub(super) enum Flow {
 }
 
 impl Reader {
-    pub(super) fn new(shard: &Shard, compression: Compression) -> Self {
+    pub(super) fn new(compression: Compression) -> Self {
         Self {
             decoder: Decoder::new(compression),
-            control_frames: TokenBucket::full(shard.limits().control_burst),
+            control_frames: TokenBucket::default(),
             unfinished_since: None,
             is_done: false,
             share: Share::default(),
@@ -271,9 +271,8 @@ impl Reader {
     }
 
     fn take_control_token(&mut self, shard: &Shard) -> Result<(), Disconnect> {
-        let limits = shard.limits();
-        let now_ms = shard.uptime_ms();
-        if self.control_frames.take(now_ms, limits.control_rate, limits.control_burst) {
+        let rate = shard.limits().control_frames;
+        if self.control_frames.take(rate, 1, shard.uptime_ms()) {
             Ok(())
         } else {
             Err(Disconnect::ControlFlood)

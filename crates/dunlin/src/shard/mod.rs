@@ -263,9 +263,9 @@ impl Shard {
         &self.queue
     }
 
-    /// Milliseconds since the shard began; wraps after seven weeks, which a token bucket survives.
-    pub(crate) fn uptime_ms(&self) -> u32 {
-        self.started_at.elapsed().as_millis() as u32
+    /// Milliseconds since the shard began.
+    pub(crate) fn uptime_ms(&self) -> u64 {
+        self.started_at.elapsed().as_millis() as u64
     }
 
     /// Makes a seat, and subscribes it if it is for one channel. Its deliveries wait in its backlog

@@ -76,11 +76,12 @@ pub(crate) struct Share {
 impl Share {
     /// Whether the connection has to wait behind the others. The clock is for those alone who are
     /// near it.
-    pub(crate) fn is_used_up(&mut self, now_ms: impl FnOnce() -> u32) -> bool {
+    pub(crate) fn is_used_up(&mut self, now_ms: impl FnOnce() -> u64) -> bool {
         if self.used_us <= BURST_US {
             return false;
         }
-        let now_ms = now_ms();
+        // It wraps after seven weeks, which costs little once.
+        let now_ms = now_ms() as u32;
         let elapsed_ms = now_ms.saturating_sub(self.at_ms);
         self.used_us = self.used_us.saturating_sub(elapsed_ms.saturating_mul(INFLOW_US));
         self.at_ms = now_ms;
