@@ -50,6 +50,8 @@ pub enum Disconnect {
     ConnectionLimit,
     /// The client has all the subscriptions it may have.
     ChannelLimit,
+    /// The client goes on with what it was told is too much.
+    TooManyRequests,
     /// A command that this server does not offer.
     NotAvailable,
     /// The node shuts down.
@@ -60,7 +62,7 @@ pub enum Disconnect {
 
 impl Disconnect {
     /// All reasons, for tables by reason.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::ClientLeft,
         Self::ProtocolError,
         Self::InvalidText,
@@ -83,6 +85,7 @@ impl Disconnect {
         Self::Forced,
         Self::ConnectionLimit,
         Self::ChannelLimit,
+        Self::TooManyRequests,
         Self::NotAvailable,
         Self::NodeLeaving,
         Self::Internal,
@@ -116,6 +119,7 @@ impl Disconnect {
             | Self::MemoryShort
             | Self::BrokerLost
             | Self::PublishUnknown
+            | Self::TooManyRequests
             | Self::PositionLost => 1013,
         }
     }
@@ -146,6 +150,7 @@ impl Disconnect {
             Self::Forced => "force disconnect",
             Self::ConnectionLimit => "connection limit",
             Self::ChannelLimit => "channel limit",
+            Self::TooManyRequests => "too many requests",
             Self::NotAvailable => "not available",
             Self::NodeLeaving => "node is leaving, reconnect",
             Self::Internal => "internal error",
@@ -178,6 +183,7 @@ impl Disconnect {
             Self::Forced => "forced",
             Self::ConnectionLimit => "connection_limit",
             Self::ChannelLimit => "channel_limit",
+            Self::TooManyRequests => "too_many_requests",
             Self::NotAvailable => "not_available",
             Self::NodeLeaving => "node_leaving",
             Self::Internal => "internal",

@@ -17,6 +17,8 @@ pub mod ids;
 
 pub mod json;
 
+pub mod limits;
+
 pub mod channel;
 
 pub mod namespace;
@@ -32,8 +34,6 @@ pub mod error;
 pub mod command;
 
 pub mod rights;
-
-pub mod limits;
 
 pub mod metrics;
 

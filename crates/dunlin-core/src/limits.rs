@@ -3,12 +3,14 @@
 
 mod bucket;
 mod buckets;
+mod deed;
 
 use std::time::Duration;
 
 pub use self::{
     bucket::{Rate, TokenBucket},
     buckets::{BUCKETS_MAX, Buckets},
+    deed::{Deed, Deeds, Rates, Scope, SharedDeeds},
 };
 
 /// The bounds of a node. The server builds it from its config; `default.toml` documents the

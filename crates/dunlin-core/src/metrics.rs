@@ -22,7 +22,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::error::Disconnect;
+use crate::{error::Disconnect, limits::Scope};
 
 /// The handles. Cheap to clone; clones count into the same metrics.
 #[derive(Clone, Debug)]
@@ -53,6 +53,8 @@ pub struct Metrics {
     pub connections_refused: Family<RefusalLabel, Counter>,
     /// Silent sockets without a 101 that were closed for others, by what was full.
     pub handshakes_evicted: Family<RefusalLabel, Counter>,
+    /// What was put off or refused since it was done too often.
+    pub rate_limited: Family<RateLabel, Counter>,
     /// Calls of the HTTP API, by method and how they ended.
     pub api_calls: Family<ApiLabel, Counter>,
     /// Failed accepts, which are retried after a pause.
@@ -73,6 +75,15 @@ pub struct RefusalLabel {
     pub reason: &'static str,
 }
 
+/// The labels of what was done too often.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, prometheus_client::encoding::EncodeLabelSet)]
+pub struct RateLabel {
+    /// What was done: one of a closed set of words.
+    pub kind: &'static str,
+    /// Whose bound it was: one of a closed set of words.
+    pub scope: &'static str,
+}
+
 /// The labels of a call of the HTTP API.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, prometheus_client::encoding::EncodeLabelSet)]
 pub struct ApiLabel {
@@ -80,6 +91,13 @@ pub struct ApiLabel {
     pub method: &'static str,
     /// 0 when the call was done, else the code of its error, or the status of the refusal.
     pub code: u32,
+}
+
+impl Metrics {
+    /// Something was done too often. `kind` and `scope` are of closed sets: constants.
+    pub fn count_limited(&self, kind: &'static str, scope: Scope) {
+        self.rate_limited.get_or_create(&RateLabel { kind, scope: scope.label() }).inc();
+    }
 }
 
 /// What one shard's connections amount to. Changed and read under one lock, so that at every scrape
@@ -148,6 +166,7 @@ impl Metrics {
             upgrades_refused: Family::default(),
             connections_refused: Family::default(),
             handshakes_evicted: Family::default(),
+            rate_limited: Family::default(),
             api_calls: Family::default(),
             accept_errors: Counter::default(),
             panics: Counter::default(),
@@ -195,6 +214,11 @@ impl Metrics {
             "handshakes_evicted",
             "Silent sockets without a 101 that were closed for others",
             m.handshakes_evicted,
+        );
+        registry.register(
+            "rate_limited",
+            "What was put off or refused since it was done too often",
+            m.rate_limited,
         );
         registry.register("api_calls", "Calls of the HTTP API, by code of error", m.api_calls);
         registry.register(

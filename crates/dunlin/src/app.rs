@@ -36,7 +36,7 @@ use crate::{
     api::{self, Api},
     bounds,
     broker::ChosenBroker,
-    config::{ClientConfig, Config, TokenConfig},
+    config::Config,
     control::{self, Control},
     front::{
         self, Front, Plain,
@@ -46,7 +46,6 @@ use crate::{
         peer::{AddressLists, Proxies},
         tls::{self, Certificate, Tls},
     },
-    jwks::LiveKeyring,
     memory::{self, Ceilings, Memory},
     nofile,
     session::Policy,
@@ -125,7 +124,7 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
     })
     .await;
     let front = Arc::new(front(config, shared, &control, shards, registry, seats_max)?);
-    let api = api(config, &node, &control, metrics)?;
+    let api = api(config, &front)?;
     let mut accepting = accept(config, &front, api, tls.as_ref())?;
     tokio::spawn(reload(tls.map(|tls| tls.certificate)));
 
@@ -177,7 +176,7 @@ fn front(
         plain: Plain::new(&config.plain)?,
         compression: config.ws.compression,
         allowed_origins: config.client.allowed_origins.clone(),
-        crowd: Crowd::new(bounds::address_bounds(&config.limits)),
+        crowd: Crowd::new(bounds::address_bounds(config)),
         memory: shared.memory,
         places: Places::new(seats_max),
         next_shard: AtomicUsize::new(0),
@@ -185,18 +184,14 @@ fn front(
     })
 }
 
-fn api(
-    config: &Config,
-    node: &Arc<Node>,
-    control: &Arc<Control>,
-    metrics: Metrics,
-) -> anyhow::Result<Arc<Api>> {
+fn api(config: &Config, front: &Front) -> anyhow::Result<Arc<Api>> {
     let (config, limits) = (&config.http_api, &config.limits);
     Ok(Arc::new(Api {
-        node: Arc::clone(node),
-        control: Arc::clone(control),
-        metrics,
+        node: Arc::clone(&front.node),
+        control: Arc::clone(&front.control),
+        metrics: front.metrics.clone(),
         keys: api::Keys::new(&config.key, config.insecure)?,
+        crowd: Arc::clone(&front.crowd),
         error_mode: config.error_mode,
         body_bytes: config.body_bytes,
         body_age: limits.handshake_age,
@@ -277,12 +272,14 @@ fn shards(
     limits: &Limits,
     shared: &Shared,
 ) -> anyhow::Result<Vec<ShardHandle>> {
-    let policy = Arc::new(policy(&config.client, Arc::clone(&shared.revocations))?);
-    let user_counts = Arc::new(UserCounts::default());
+    let revocations = Arc::clone(&shared.revocations);
+    let policy = Arc::new(Policy::start(&config.client, &config.rate_limits, revocations)?);
+    let user_counts = Arc::new(UserCounts::new(config.rate_limits.user.rates()));
     let pressure = Pressure::new();
     let shards = (0..).zip(queues).map(|(place, (inbox, ledger))| {
         let shard = shard::spawn(shard::Parts {
             id: ShardId::new(place),
+            shard_count: bounds::shard_count(config),
             node: Arc::clone(&shared.node),
             inbox,
             ledger,
@@ -301,16 +298,6 @@ fn shards(
     shards.collect()
 }
 
-/// What the operator decided about clients; key sets are kept up to date from now on.
-fn policy(config: &ClientConfig, revocations: Arc<RwLock<Revocations>>) -> anyhow::Result<Policy> {
-    let (connection_keys, subscription_keys) = keyrings(config)?;
-    for keys in [&connection_keys, &subscription_keys] {
-        let keys = Arc::clone(keys);
-        tokio::spawn(async move { keys.follow().await });
-    }
-    Ok(Policy::new(config, connection_keys, subscription_keys, revocations))
-}
-
 /// Starts what heals the streams of a node and lets go of what nobody wants.
 fn look_after(node: &Arc<Node>) {
     for _ in 0..HEALERS {
@@ -318,20 +305,6 @@ fn look_after(node: &Arc<Node>) {
         tokio::spawn(async move { node.heal().await });
     }
     tokio::spawn(sweep(Arc::clone(node)));
-}
-
-/// The keys of connection and of subscription tokens: the same, unless the latter have their own.
-fn keyrings(config: &ClientConfig) -> anyhow::Result<(Arc<LiveKeyring>, Arc<LiveKeyring>)> {
-    let live = |token: &TokenConfig| -> anyhow::Result<_> {
-        let address = token.jwks_public_endpoint.as_deref().map(str::parse).transpose()?;
-        Ok(Arc::new(LiveKeyring::new(token.keyring()?, address)))
-    };
-    let connection = live(&config.token)?;
-    let subscription = match config.subscription_token.enabled {
-        true => live(config.subscription_token())?,
-        false => Arc::clone(&connection),
-    };
-    Ok((connection, subscription))
 }
 
 /// Tokens and users that can be revoked at a time.

@@ -30,11 +30,15 @@ pub(crate) fn door(limits: &LimitsConfig, metrics: &Metrics) -> Arc<Door> {
     Door::new(bounds, Evicted { full: evicted("full"), address: evicted("address_full") })
 }
 
-pub(crate) fn address_bounds(limits: &LimitsConfig) -> AddressBounds {
+pub(crate) fn address_bounds(config: &Config) -> AddressBounds {
+    let (limits, rates) = (&config.limits, &config.rate_limits);
     AddressBounds {
         connections: limits.address_connections,
         connect_rate: saturated(limits.address_connect_rate),
         connect_burst: saturated(limits.address_connect_burst),
+        rates: rates.address.rates(),
+        bad_tokens: rates.bad_tokens,
+        bad_keys: rates.bad_keys,
     }
 }
 

@@ -18,6 +18,7 @@ mod control;
 mod shard;
 
 mod connection;
+mod metering;
 mod reader;
 mod session;
 

@@ -55,7 +55,7 @@ pub(crate) async fn run(shard: Rc<Shard>, connection: Rc<Connection>, mut early:
             false => turn(&mut reader, shard, connection),
         };
         if let Some(brake) = brake {
-            Box::pin(held(&mut reader, connection, brake.released())).await;
+            Box::pin(held(&mut reader, connection, brake.released(connection))).await;
         }
         match flow {
             Flow::Open if reader.has_rest() => yield_now().await,
@@ -89,7 +89,7 @@ fn turn(
 ) -> (Flow, Option<Box<Brake>>) {
     let flow = reader.go_on(shard, connection);
     shard.note_unhandled(connection, reader.held_bytes());
-    (flow, shard.take_brake())
+    (flow, shard.take_brake(reader.take_pause(shard)))
 }
 
 /// A turn when those who have used up their share before had one each.

@@ -35,14 +35,14 @@ pub(crate) struct TlsStream {
     tcp: TcpStream,
     session: RefCell<ServerConnection>,
     /// Given back with the stream.
-    _place: Option<Box<AddressPlace>>,
+    place: Option<Box<AddressPlace>>,
 }
 
 /// A socket with its place among the connections of its address.
 pub(crate) struct CountedTcp {
     tcp: TcpStream,
     /// Given back with the stream.
-    _place: Box<AddressPlace>,
+    place: Box<AddressPlace>,
 }
 
 /// A stream on its way from the front to a shard, bound to no event loop.
@@ -116,12 +116,12 @@ impl DetachedStream {
             (DetachedKind::Tcp(tcp), None) => Stream::Tcp(TcpStream::from_std(tcp)?),
             (DetachedKind::Tcp(tcp), Some(place)) => {
                 let tcp = TcpStream::from_std(tcp)?;
-                Stream::CountedTcp(Box::new(CountedTcp { tcp, _place: place }))
+                Stream::CountedTcp(Box::new(CountedTcp { tcp, place }))
             }
             (DetachedKind::Tls(tcp, session), place) => Stream::Tls(Box::new(TlsStream {
                 tcp: TcpStream::from_std(tcp)?,
                 session: RefCell::new(*session),
-                _place: place,
+                place,
             })),
         })
     }
@@ -182,6 +182,15 @@ impl Stream {
             let _ = tls.try_flush();
         }
         let _ = SockRef::from(self.tcp()).shutdown(Shutdown::Write);
+    }
+
+    /// Its place among the connections of its address, if anything is counted by that.
+    pub(crate) fn place(&self) -> Option<&AddressPlace> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::CountedTcp(counted) => Some(&counted.place),
+            Self::Tls(tls) => tls.place.as_deref(),
+        }
     }
 
     fn tcp(&self) -> &TcpStream {

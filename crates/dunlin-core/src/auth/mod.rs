@@ -50,6 +50,9 @@ pub enum TokenError {
     /// It has more than [`TOKEN_BYTES_MAX`] bytes.
     #[error("a token has at most {TOKEN_BYTES_MAX} bytes")]
     TooLarge,
+    /// It was not looked at: too many that came from there were none.
+    #[error("too many bad tokens came from its address")]
+    NotChecked,
 }
 
 impl TokenError {

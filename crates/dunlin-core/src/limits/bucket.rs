@@ -19,6 +19,13 @@ pub struct TokenBucket {
 }
 
 impl Rate {
+    /// So many times as much, in the long run and at once.
+    #[must_use]
+    pub fn times(self, share: u32) -> Self {
+        let Self { per_second, burst } = self;
+        Self { per_second: per_second.saturating_mul(share), burst: burst.saturating_mul(share) }
+    }
+
     fn flowed(self, now_ms: u64) -> u64 {
         now_ms.saturating_mul(u64::from(self.per_second))
     }

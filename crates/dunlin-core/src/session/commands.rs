@@ -88,6 +88,9 @@ impl Session {
     }
 
     fn obey_command(&mut self, command: Command, step: &mut Step<'_>) -> Done {
+        if step.context.rules.is_metered {
+            self.meter(&command.request, step)?;
+        }
         let id = command.id;
         match command.request {
             Request::Connect(connect) => self.connect(id, *connect, step),

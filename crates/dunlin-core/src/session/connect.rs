@@ -79,6 +79,7 @@ impl Session {
             }
             // The key may be there when the client comes again.
             Err(TokenError::UnknownKey) => self.refuse_connect(ClientError::Internal, step),
+            Err(TokenError::NotChecked) => self.refuse_connect(ClientError::TooManyRequests, step),
             Err(TokenError::Invalid(_) | TokenError::TooLarge) => Err(Disconnect::InvalidToken),
         }
     }

@@ -1,10 +1,14 @@
 //! What a session sees of the world while it handles an input.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{
     channel::ChannelName,
     event::Expiry,
+    limits::{Deed, Rates, Scope},
     namespace::{Namespaces, personal_channel},
     rights::Trust,
 };
@@ -18,6 +22,8 @@ pub struct Context<'a> {
     pub namespaces: &'a Namespaces,
     /// What time it is; asked where it matters only.
     pub clock: &'a dyn Clock,
+    /// What else there is of what clients cause; asked where that is bounded only.
+    pub meter: &'a dyn Meter,
 }
 
 /// Two clocks: one that never goes back, and the time of day.
@@ -26,6 +32,18 @@ pub trait Clock {
     fn now(&self) -> Instant;
     /// Seconds since 1970.
     fn unix(&self) -> u64;
+}
+
+/// What is known beside a session of how much its client causes.
+pub trait Meter {
+    /// About how many subscribers a channel has on this node.
+    fn subscribers(&self, channel: &ChannelName) -> u32;
+
+    /// Counts a deed for this user and for the client's address.
+    ///
+    /// # Errors
+    /// Who of them has done it too often.
+    fn share(&self, user: &Arc<str>, deed: Deed, count: u32) -> Result<(), Scope>;
 }
 
 /// What the node's operator decided about clients.
@@ -49,6 +67,10 @@ pub struct Rules {
     pub history_max: usize,
     /// Most publications that one subscriber is given of what it missed.
     pub recovery_max: usize,
+    /// How much one client may cause.
+    pub rates: Rates,
+    /// Whether anything is bounded of what clients cause, alone or together.
+    pub is_metered: bool,
     /// The namespace of users' own channels; none = they have none.
     pub personal_namespace: Option<String>,
 }

@@ -9,6 +9,7 @@ use crate::{
     error::{ClientError, Disconnect},
     event::{Event, Outcome},
     hub::SubscriptionId,
+    limits::{Deed, Scope},
     namespace::Retention,
     presence::Farewell,
     publication::{ClientInfo, Kind},
@@ -43,6 +44,8 @@ pub enum Effect {
     /// Bring [`Input::Deadline`](super::Input::Deadline) then, and not when it was said before;
     /// none = never.
     WakeAt(Option<Instant>),
+    /// Count for the operator what is refused since it was done too often, and by whose bound.
+    Limited(Deed, Scope),
     /// Note for the operator why something is refused.
     Note(&'static str),
     /// The user with this name has one connection less.

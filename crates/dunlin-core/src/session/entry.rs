@@ -134,6 +134,7 @@ impl Session {
             }
             // The key may be there when the client asks again.
             Err(TokenError::UnknownKey) => return Err(ClientError::Internal.into()),
+            Err(TokenError::NotChecked) => return Err(ClientError::TooManyRequests.into()),
             Err(TokenError::Invalid(_) | TokenError::TooLarge) => {
                 self.bad_tokens += 1;
                 return Err(match self.bad_tokens {

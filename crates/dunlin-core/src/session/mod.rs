@@ -14,6 +14,7 @@ mod deadline;
 mod effect;
 mod entry;
 mod input;
+mod metering;
 #[cfg(any(test, feature = "conformance"))]
 pub mod model;
 mod orders;
@@ -31,10 +32,10 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
-use self::{asking::Asking, effect::Step, waiting::Waiting};
+use self::{asking::Asking, effect::Step, metering::Metering, waiting::Waiting};
 pub use self::{
     asking::Ticket,
-    context::{Clock, Context, Rules},
+    context::{Clock, Context, Meter, Rules},
     effect::{Effect, Effects, Join},
     input::{Answer, Input, Inquiry, Place},
     subscription::{Side, Subscription},
@@ -59,6 +60,8 @@ pub struct Session {
     subscriptions: Vec<Subscription>,
     asking: Asking,
     pings: Pings,
+    /// What it has caused, if that is counted.
+    metering: Option<Box<Metering>>,
     /// Subscription tokens that were none.
     bad_tokens: u8,
     /// It was told to end, and no command counts any more.
@@ -162,6 +165,7 @@ impl Session {
             subscriptions: Vec::new(),
             asking: Asking::default(),
             pings: if pings_by_frames { Pings::Frames } else { Pings::Messages(0) },
+            metering: None,
             bad_tokens: 0,
             ends: false,
         }

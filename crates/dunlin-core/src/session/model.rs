@@ -12,7 +12,7 @@ use std::{
 
 use self::{
     books::Books,
-    world::{answer, channel, namespaces, order},
+    world::{answer, channel, namespaces, order, rates},
 };
 use super::{
     Answer, Clock, Context, Effect, Effects, Input, Inquiry, Join, Place, Rules, Session,
@@ -105,6 +105,8 @@ impl Model {
             channels_max: 4,
             history_max: 10,
             recovery_max: 10,
+            rates: rates(),
+            is_metered: true,
             personal_namespace: None,
         };
         let connect_by = clock.now() + rules.connect_within;
@@ -320,7 +322,7 @@ impl Model {
                     .for_each(|event| books.tell(event));
             }
             Effect::DropHeldBack => books.held_back.clear(),
-            Effect::WakeAt(_) | Effect::Note(_) => {}
+            Effect::WakeAt(_) | Effect::Note(_) | Effect::Limited(..) => {}
             Effect::Ask(ticket, inquiry) => self.inquiries.push((ticket, inquiry)),
             Effect::Publish(_, id) => {
                 assert!(self.session.is_connected(), "published by a stranger");
@@ -371,7 +373,7 @@ fn named(answer: &Answer) -> Option<BTreeSet<ChannelName>> {
 }
 
 fn context<'a>(rules: &'a Rules, namespaces: &'a Namespaces, clock: &'a Hands) -> Context<'a> {
-    Context { rules, namespaces, clock }
+    Context { rules, namespaces, clock, meter: clock }
 }
 
 fn choose<T>(all: &[T], which: u8) -> Option<&T> {

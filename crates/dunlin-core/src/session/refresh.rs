@@ -100,6 +100,7 @@ fn refusal(error: &TokenError) -> Refusal {
     match error {
         // The key may be there when the client comes again.
         TokenError::UnknownKey => ClientError::Internal.into(),
+        TokenError::NotChecked => ClientError::TooManyRequests.into(),
         _ => Disconnect::InvalidToken.into(),
     }
 }

@@ -19,6 +19,7 @@ pub fn close_code(why: Disconnect) -> (u16, &'static str) {
         Disconnect::MemoryShort => (3008, why.reason()),
         Disconnect::PositionLost => (3010, "insufficient state"),
         Disconnect::PongTimeout => (3012, "no pong"),
+        Disconnect::TooManyRequests => (3013, "too many requests"),
         Disconnect::InvalidToken => (3500, "invalid token"),
         // One code for all that a client should not send again; the reason says which it was.
         Disconnect::BadRequest

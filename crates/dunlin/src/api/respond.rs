@@ -5,12 +5,12 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, Path, Request, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use dunlin_core::{error::ClientError, metrics::ApiLabel};
+use dunlin_core::{error::ClientError, limits::Scope, metrics::ApiLabel};
 use serde::Serialize;
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -22,7 +22,10 @@ use super::{
     reply::{Named, Reply, Wrapped},
     request::{Call, Request as Asked, Undecodable},
 };
-use crate::{config::ErrorMode, front::serve::Known};
+use crate::{
+    config::ErrorMode,
+    front::{peer::ClientAddress, serve::Known},
+};
 
 /// Calls of one batch that are under way at once.
 const IN_FLIGHT_MAX: usize = 1024;
@@ -51,16 +54,33 @@ async fn document() -> Response {
 
 /// Lets a request pass if it brings a key, before its body is read.
 async fn admit(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let address = request.extensions().get().map(|ClientAddress(address)| *address);
+    if address.is_some_and(|address| !api.crowd.may_try_key(address)) {
+        api.metrics.count_limited("bad_keys", Scope::Address);
+        return too_many_bad_keys(&api);
+    }
     if api.keys.admit(request.headers(), request.uri()) {
         if let Some(known) = request.extensions().get::<Known>() {
             known.note();
         }
         return next.run(request).await;
     }
+    if let Some(address) = address {
+        api.crowd.note_bad_key(address);
+    }
     api.refuse(Refusal {
         status: StatusCode::UNAUTHORIZED,
         why: "no good key; show one of http_api.key as the header X-API-Key".to_owned(),
     })
+}
+
+/// No key is looked at: the next ones may be as bad.
+fn too_many_bad_keys(api: &Api) -> Response {
+    let why = "too many requests without a good key came from your address".to_owned();
+    let mut response = api.refuse(Refusal { status: StatusCode::TOO_MANY_REQUESTS, why });
+    let seconds = HeaderValue::from(fastrand::u16(1..=10));
+    response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    response
 }
 
 /// `POST /api/{method}`: one call, or a batch of them.

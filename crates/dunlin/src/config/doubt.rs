@@ -1,6 +1,9 @@
 //! What works and is hardly meant: said at start and by `check-config`, never refused.
 
-use dunlin_core::namespace::{ChannelOptions, RecoveryMode};
+use dunlin_core::{
+    limits::Deed,
+    namespace::{ChannelOptions, RecoveryMode},
+};
 
 use super::Config;
 
@@ -16,6 +19,7 @@ pub(super) fn doubts(config: &Config) -> Vec<(String, String)> {
         }
     };
     secrets(config, &mut doubt);
+    rates(config, &mut doubt);
     for (key, options) in config.channel.all() {
         history(config, options, &mut |is_doubtful, name, message| {
             doubt(is_doubtful, &key(name), message);
@@ -49,6 +53,38 @@ fn secrets(config: &Config, doubt: &mut impl FnMut(bool, &str, &str)) {
         "client.subscription_token.enabled",
         "is false, so [client.token] stands for subscription tokens and the keys here for nothing",
     );
+}
+
+fn rates(config: &Config, doubt: &mut impl FnMut(bool, &str, &str)) {
+    let limits = &config.rate_limits;
+    let all = [("user", &limits.user), ("address", &limits.address)];
+    for (scope, together) in all {
+        for deed in Deed::ALL {
+            let (alone, together) = (limits.connection.rates().of(deed), together.rates().of(deed));
+            let is_less = together.zip(alone).is_some_and(|(together, alone)| {
+                together.per_second < alone.per_second || together.burst < alone.burst
+            });
+            let key = format!("rate_limits.{scope}.{}", deed.label());
+            let message = "is less than one connection may do: see rate_limits.connection";
+            doubt(is_less, &key, message);
+        }
+    }
+    for (scope, rates) in [("connection", &limits.connection), ("user", &limits.user)] {
+        doubt(
+            rates
+                .subscribes
+                .is_some_and(|rate| (rate.burst as usize) < config.client.channel_limit),
+            &format!("rate_limits.{scope}.subscribes"),
+            "has a burst below client.channel_limit: whoever comes back to that many channels is \
+             refused some of them at first",
+        );
+        doubt(
+            rates.bytes.is_some_and(|rate| (rate.burst as usize) < config.limits.message_bytes),
+            &format!("rate_limits.{scope}.bytes"),
+            "has a burst below limits.message_bytes: whoever sends so large a message is not read \
+             from for a while",
+        );
+    }
 }
 
 fn history(config: &Config, options: &ChannelOptions, doubt: &mut impl FnMut(bool, &str, &str)) {

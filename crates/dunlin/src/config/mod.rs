@@ -14,6 +14,7 @@ pub use self::{
     client::{ClientConfig, PersonalChannelConfig, SubscriptionTokenConfig, TokenConfig},
     load::{Loaded, Setting, Sources, load},
     problem::{Place, Problem, Problems},
+    rates::{RateLimitsConfig, RatesConfig},
     redis_url::RedisUrls,
     secret::Secrets,
 };
@@ -28,6 +29,7 @@ mod environment;
 mod file;
 mod keys;
 mod problem;
+mod rates;
 mod redis_url;
 mod secret;
 mod suggest;
@@ -67,6 +69,8 @@ pub struct Config {
     pub door: DoorConfig,
     /// Every bound.
     pub limits: LimitsConfig,
+    /// How often clients may do things.
+    pub rate_limits: RateLimitsConfig,
     /// WebSocket options.
     pub ws: WsConfig,
     /// Certificate and key; both or none.

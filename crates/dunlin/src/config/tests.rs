@@ -4,6 +4,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use dunlin_core::{
     channel::ChannelName,
+    limits::Rate,
     namespace::{ChannelOptions, ChannelRegex, DeltaType, RecoveryMode},
 };
 use proptest::prelude::*;
@@ -428,6 +429,18 @@ fn what_is_hardly_meant_is_said() {
         ("", "client.subscription_token.hmac_secret_key = \"0123456789abcdef\"", "enabled"),
         ("", "client.token.hmac_secret_key = \"x\"", "hmac_secret_key"),
         ("", "http_api.key = [\"0123456789abcdef\", \"x\"]", "http_api.key"),
+        ("", "rate_limits.connection.subscribes = \"1 burst 127\"", "connection.subscribes"),
+        ("", "rate_limits.connection.bytes = \"1 burst 65535\"", "connection.bytes"),
+        (
+            "",
+            "rate_limits.connection.messages = 10\nrate_limits.user.messages = \"10 burst 99\"",
+            "user.messages",
+        ),
+        (
+            "",
+            "rate_limits.connection.messages = 10\nrate_limits.address.messages = 9",
+            "address.messages",
+        ),
         (&format!("{history}force_recovery = true"), "", "history_size"),
         (&format!("{history}force_recovery_mode = \"cache\""), "", "force_recovery_mode"),
         ("join_leave = true", "", "join_leave"),
@@ -442,6 +455,7 @@ fn what_is_hardly_meant_is_said() {
     for meant in [
         "",
         "history_size = 301\nhistory_ttl = 60",
+        "[rate_limits.connection]\nsubscribes = \"1 burst 128\"\nmessages = 10",
         "join_leave = true\nallow_presence_for_subscriber = true",
         "history_size = 301\nhistory_ttl = 60\nallow_recovery = true
          force_recovery_mode = \"cache\"",
@@ -449,6 +463,34 @@ fn what_is_hardly_meant_is_said() {
         let Loaded { doubts, .. } = load_all(&format!("{NEWS}{meant}"), &[], vec![]).unwrap();
         assert_eq!(doubts, [], "{meant}");
     }
+}
+
+#[test]
+fn rates_are_read_as_written() {
+    let rate = |per_second, burst| Some(Rate { per_second, burst });
+    for (written, read) in [
+        ("0", None),
+        ("\"0\"", None),
+        ("7", rate(7, 70)),
+        ("\"7\"", rate(7, 70)),
+        ("\"7 burst 9\"", rate(7, 9)),
+        ("\"64KiB burst 1MiB\"", rate(65_536, 1 << 20)),
+        ("4294967295", rate(u32::MAX, u32::MAX)),
+    ] {
+        let config = parse(&format!("rate_limits.bad_keys = {written}")).unwrap();
+        assert_eq!(config.rate_limits.bad_keys, read, "{written}");
+        let again = parse(&toml::to_string(&config).unwrap()).unwrap();
+        assert_eq!(again.rate_limits.bad_keys, read, "{written}");
+    }
+    for wrong in
+        ["-1", "4294967296", "\"\"", "\"1 burst\"", "\"0 burst 5\"", "\"5 burst 0\"", "true"]
+    {
+        let problems = parse(&format!("rate_limits.bad_keys = {wrong}")).unwrap_err().to_string();
+        assert!(problems.contains("rate_limits.bad_keys"), "{wrong}: {problems}");
+    }
+    let flag = Setting::flag("--set", "rate_limits.user.bytes", "1KiB");
+    let Loaded { config, .. } = load_all("", &[], vec![flag]).unwrap();
+    assert_eq!(config.rate_limits.user.bytes, rate(1024, 10_240));
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! How values are written: durations ("25s"), sizes ("64KiB"), counts, addresses and the Redis URL.
+//! How values are written: durations ("25s"), sizes ("64KiB"), counts, rates ("100 burst 500"),
+//! addresses and the Redis URL.
 //! Each module here is for `#[serde(with = "…")]`; the tree itself holds plain types.
 
 use std::fmt;
@@ -77,7 +78,7 @@ pub(super) mod size {
         }
     }
 
-    fn parse(text: &str) -> Option<usize> {
+    pub(super) fn parse(text: &str) -> Option<usize> {
         let text = text.trim();
         let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
         let unit = &text[digits.len()..];
@@ -103,6 +104,71 @@ pub(super) mod size {
             .find(|(_, factor)| *value != 0 && value.is_multiple_of(*factor))
             .unwrap_or(("B", 1));
         to.collect_str(&format_args!("{}{name}", value / factor))
+    }
+}
+
+/// Rates: so much per second, as a whole number or a size, and behind `burst` so much at once; else
+/// that is ten times as much. 0 = any amount.
+pub(super) mod rate {
+    use dunlin_core::limits::Rate;
+
+    use super::*;
+
+    /// So many seconds' worth there is at once unless it is said otherwise.
+    const BURST_S: u32 = 10;
+
+    struct Text;
+
+    impl de::Visitor<'_> for Text {
+        type Value = Option<Rate>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(
+                "so much per second as in \"100\", \"100 burst 500\" or \"64KiB burst 1MiB\", or 0 \
+                 for any amount; less than 4294967296",
+            )
+        }
+
+        fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
+            let wrong = |_| E::invalid_value(de::Unexpected::Signed(number), &self);
+            Ok(rate(u32::try_from(number).map_err(wrong)?))
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+            parse(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+        }
+    }
+
+    fn rate(per_second: u32) -> Option<Rate> {
+        (per_second > 0).then(|| Rate { per_second, burst: per_second.saturating_mul(BURST_S) })
+    }
+
+    fn parse(text: &str) -> Option<Option<Rate>> {
+        let number = |text| size::parse(text).and_then(|number| u32::try_from(number).ok());
+        match text.split_once("burst") {
+            None => Some(rate(number(text)?)),
+            Some((per_second, burst)) => {
+                let (per_second, burst) = (number(per_second)?, number(burst)?);
+                let is_one = per_second > 0 && burst > 0;
+                is_one.then_some(Some(Rate { per_second, burst }))
+            }
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D>(from: D) -> Result<Option<Rate>, D::Error>
+    where
+        D: Deserializer<'de>,
+    {
+        from.deserialize_any(Text)
+    }
+
+    pub(crate) fn serialize<S: Serializer>(value: &Option<Rate>, to: S) -> Result<S::Ok, S::Error> {
+        match value {
+            None => to.serialize_str("0"),
+            Some(Rate { per_second, burst }) => {
+                to.collect_str(&format_args!("{per_second} burst {burst}"))
+            }
+        }
     }
 }
 

@@ -7,14 +7,14 @@ use std::{
     sync::Arc,
 };
 
-use dunlin_core::limits::{Buckets, Rate};
+use dunlin_core::limits::{Buckets, Deed, Rate, Rates, SharedDeeds};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::source::{Source, Sources};
 
 /// What one address may have.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct AddressBounds {
     /// Most connections; 0 = any number.
     pub(crate) connections: usize,
@@ -22,6 +22,12 @@ pub(crate) struct AddressBounds {
     pub(crate) connect_rate: u32,
     /// Upgrades at once.
     pub(crate) connect_burst: u32,
+    /// What all of its connections may do together.
+    pub(crate) rates: Rates,
+    /// Tokens that are none; none = any number.
+    pub(crate) bad_tokens: Option<Rate>,
+    /// Calls of the API without a good key; none = any number.
+    pub(crate) bad_keys: Option<Rate>,
 }
 
 /// The addresses of this node's clients.
@@ -31,15 +37,26 @@ pub(crate) struct Crowd {
     /// Follows the connections: who has none has no entry.
     connections: Mutex<HashMap<Source, usize>>,
     haste: Mutex<Buckets<Source>>,
+    deeds: SharedDeeds<Source>,
+    bad_tokens: Failures,
+    bad_keys: Failures,
+}
+
+/// What addresses tried in vain.
+struct Failures {
+    rate: Option<Rate>,
+    made: Mutex<Buckets<Source>>,
 }
 
 /// A rate a minute is one a second by a clock that is so many times slower.
 const SECONDS_PER_MINUTE: u64 = 60;
 
-/// A place among the connections of an address; dropping it gives it back.
+/// What is counted of a connection by its address; dropping it gives its place back.
 pub(crate) struct AddressPlace {
     crowd: Arc<Crowd>,
     sources: Sources,
+    /// Whether it has a place among the connections of its address.
+    is_counted: bool,
 }
 
 /// Why an address is refused.
@@ -54,6 +71,9 @@ pub(crate) enum Crowded {
 impl Crowd {
     pub(crate) fn new(bounds: AddressBounds) -> Arc<Self> {
         Arc::new(Self {
+            deeds: SharedDeeds::new(bounds.rates.clone()),
+            bad_tokens: Failures::new(bounds.bad_tokens),
+            bad_keys: Failures::new(bounds.bad_keys),
             bounds,
             started_at: Instant::now(),
             connections: Mutex::default(),
@@ -61,7 +81,7 @@ impl Crowd {
         })
     }
 
-    /// Lets one more connection of `address` in. No place if the connections are not counted.
+    /// Lets one more connection of `address` in. No place if nothing of it is counted.
     ///
     /// # Errors
     /// Why it may not have it. An attempt that comes to nothing is an attempt.
@@ -70,24 +90,44 @@ impl Crowd {
         address: IpAddr,
     ) -> Result<Option<Box<AddressPlace>>, Crowded> {
         let AddressBounds { connections, connect_rate, .. } = self.bounds;
-        if connections == 0 && connect_rate == 0 {
+        let (is_counted, is_metered) = (connections > 0, self.is_metered());
+        if !is_counted && !is_metered && connect_rate == 0 {
             return Ok(None);
         }
         let sources = Source::all(address);
         if connect_rate > 0 {
             self.take_tokens(&sources)?;
         }
-        if connections == 0 {
-            return Ok(None);
+        if is_counted {
+            self.take_place(&sources)?;
         }
-        self.take_place(&sources)?;
-        Ok(Some(Box::new(AddressPlace { crowd: Arc::clone(self), sources })))
+        let place = || Box::new(AddressPlace { crowd: Arc::clone(self), sources, is_counted });
+        Ok((is_counted || is_metered).then(place))
+    }
+
+    /// Whether anything is counted that connections do.
+    fn is_metered(&self) -> bool {
+        !self.deeds.is_off() || self.bad_tokens.rate.is_some()
+    }
+
+    /// Whether the key of one more call of the API from `address` is to be looked at.
+    pub(crate) fn may_try_key(&self, address: IpAddr) -> bool {
+        self.bad_keys.may_try(&Source::all(address), self.now_ms())
+    }
+
+    /// It was no good key.
+    pub(crate) fn note_bad_key(&self, address: IpAddr) {
+        self.bad_keys.note(&Source::all(address), self.now_ms());
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.started_at.elapsed().as_millis() as u64
     }
 
     fn take_place(&self, sources: &Sources) -> Result<(), Crowded> {
         let mut counts = self.connections.lock();
         let has_room = |source: &Source| {
-            let bound = self.bounds.connections.saturating_mul(source.share());
+            let bound = self.bounds.connections.saturating_mul(source.share() as usize);
             counts.get(source).is_none_or(|count| *count < bound)
         };
         if !sources.iter().all(has_room) {
@@ -112,7 +152,7 @@ impl Crowd {
     }
 
     fn take_tokens(&self, sources: &Sources) -> Result<(), Crowded> {
-        let now = self.started_at.elapsed().as_millis() as u64 / SECONDS_PER_MINUTE;
+        let now = self.now_ms() / SECONDS_PER_MINUTE;
         let mut haste = self.haste.lock();
         let may = |source: &Source| haste.take(source, self.connect_rate(*source), 1, now);
         if sources.iter().all(may) { Ok(()) } else { Err(Crowded::Hasty) }
@@ -120,18 +160,69 @@ impl Crowd {
 
     /// How fast a source may connect, by a clock of minutes.
     fn connect_rate(&self, source: Source) -> Rate {
-        let share = u32::try_from(source.share()).unwrap_or(u32::MAX);
         let AddressBounds { connect_rate, connect_burst, .. } = self.bounds;
-        Rate {
-            per_second: connect_rate.saturating_mul(share),
-            burst: connect_burst.saturating_mul(share),
+        Rate { per_second: connect_rate, burst: connect_burst }.times(source.share())
+    }
+}
+
+impl Failures {
+    fn new(rate: Option<Rate>) -> Self {
+        Self { rate, made: Mutex::default() }
+    }
+
+    fn may_try(&self, sources: &Sources, now_ms: u64) -> bool {
+        let Some(rate) = self.rate else { return true };
+        let made = self.made.lock();
+        sources.iter().all(|source| made.left(source, rate.times(source.share()), now_ms) > 0)
+    }
+
+    fn note(&self, sources: &Sources, now_ms: u64) {
+        let Some(rate) = self.rate else { return };
+        let mut made = self.made.lock();
+        for source in sources {
+            made.charge(source, rate.times(source.share()), 1, now_ms);
         }
+    }
+}
+
+impl AddressPlace {
+    /// Counts a deed, unless the address has done it too often.
+    pub(crate) fn may(&self, deed: Deed, count: u32) -> bool {
+        let now_ms = self.crowd.now_ms();
+        let may = |it: &Source| self.crowd.deeds.may(it, it.share(), deed, count, now_ms);
+        self.sources.iter().all(may)
+    }
+
+    /// Counts a deed; says for how many milliseconds the address has done it too often now.
+    pub(crate) fn count(&self, deed: Deed, count: u32) -> u64 {
+        let now_ms = self.crowd.now_ms();
+        let counted = |it: &Source| self.crowd.deeds.count(it, it.share(), deed, count, now_ms);
+        self.sources.iter().map(counted).max().unwrap_or(0)
+    }
+
+    /// How many times the address may do it now.
+    pub(crate) fn left(&self, deed: Deed) -> u32 {
+        let now_ms = self.crowd.now_ms();
+        let left = |it: &Source| self.crowd.deeds.left(it, it.share(), deed, now_ms);
+        self.sources.iter().map(left).min().unwrap_or(u32::MAX)
+    }
+
+    /// Whether one more token is to be looked at.
+    pub(crate) fn may_try_token(&self) -> bool {
+        self.crowd.bad_tokens.may_try(&self.sources, self.crowd.now_ms())
+    }
+
+    /// It was none.
+    pub(crate) fn note_bad_token(&self) {
+        self.crowd.bad_tokens.note(&self.sources, self.crowd.now_ms());
     }
 }
 
 impl Drop for AddressPlace {
     fn drop(&mut self) {
-        self.crowd.give_back(&self.sources);
+        if self.is_counted {
+            self.crowd.give_back(&self.sources);
+        }
     }
 }
 
@@ -144,7 +235,8 @@ mod tests {
     use super::*;
 
     fn crowd(connections: usize, connect_rate: u32, connect_burst: u32) -> Arc<Crowd> {
-        Crowd::new(AddressBounds { connections, connect_rate, connect_burst })
+        let bounds = AddressBounds::default();
+        Crowd::new(AddressBounds { connections, connect_rate, connect_burst, ..bounds })
     }
 
     fn ip(text: &str) -> IpAddr {

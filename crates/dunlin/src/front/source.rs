@@ -32,7 +32,7 @@ impl Source {
     }
 
     /// How many times the bound of an address it may have.
-    pub(crate) fn share(self) -> usize {
+    pub(crate) fn share(self) -> u32 {
         match self {
             Self::Address(_) | Self::Network64(_) => 1,
             Self::Network48(_) => 4,

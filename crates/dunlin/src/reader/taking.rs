@@ -1,7 +1,7 @@
 //! What is made of a client's bytes: they become frames, frames become publishes and commands. A
 //! client whose bytes are worth more than its slice of the shard's time goes on in its next turn.
 
-use std::{io::ErrorKind, rc::Rc, time::Duration};
+use std::{io::ErrorKind, mem, rc::Rc, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
 use dunlin_core::{
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::{
     backlog::Cause,
     connection::{Client, Connection, Written},
+    metering::{Around, Metering},
     shard::{Shard, Share, Slice},
 };
 
@@ -27,10 +28,19 @@ pub(super) struct Reader {
     /// Set by the client's close frame or first mistake: nothing it sends counts any more.
     is_done: bool,
     share: Share,
-    rest: Option<Box<Rest>>,
+    aside: Option<Box<Aside>>,
+}
+
+/// What few connections have, or seldom.
+#[derive(Default)]
+struct Aside {
+    rest: Rest,
+    /// What was read, if that is counted.
+    metering: Option<Metering>,
 }
 
 /// What a slice was not enough for.
+#[derive(Default)]
 struct Rest {
     /// Of a message that is taken apart already: its commands.
     commands: Bytes,
@@ -74,6 +84,12 @@ pub(super) enum Flow {
     Ended,
 }
 
+impl Rest {
+    fn is_empty(&self) -> bool {
+        self.commands.is_empty() && self.frames.is_empty()
+    }
+}
+
 impl Reader {
     pub(super) fn new(compression: Compression) -> Self {
         Self {
@@ -82,7 +98,7 @@ impl Reader {
             unfinished_since: None,
             is_done: false,
             share: Share::default(),
-            rest: None,
+            aside: None,
         }
     }
 
@@ -92,7 +108,7 @@ impl Reader {
 
     /// Whether there is something to go on with that was read before.
     pub(super) fn has_rest(&self) -> bool {
-        self.rest.is_some()
+        self.aside.as_ref().is_some_and(|aside| !aside.rest.is_empty())
     }
 
     /// Bytes of memory that hold what is not handled yet.
@@ -113,8 +129,7 @@ impl Reader {
 
     /// Goes on with what is left, or reads once into the shard's buffer and handles what came.
     pub(super) fn go_on(&mut self, shard: &Rc<Shard>, connection: &Rc<Connection>) -> Flow {
-        if let Some(rest) = self.rest.take() {
-            let Rest { commands, mut frames } = *rest;
+        if let Some(Rest { commands, mut frames }) = self.take_rest() {
             let progress = self.handle(shard, connection, commands, &mut frames);
             frames.advance(progress.consumed);
             self.keep(progress.commands, frames);
@@ -135,6 +150,11 @@ impl Reader {
         Flow::Open
     }
 
+    /// How long the client is not to be read from, since it has sent too much.
+    pub(super) fn take_pause(&mut self, shard: &Shard) -> Option<Duration> {
+        self.aside.as_mut()?.metering.as_mut()?.take_pause(shard)
+    }
+
     /// Handles bytes of the client.
     pub(super) fn take(
         &mut self,
@@ -142,13 +162,39 @@ impl Reader {
         connection: &Rc<Connection>,
         bytes: &mut [u8],
     ) {
+        if shard.policy().counts_bytes {
+            let around = Around { shard, connection };
+            self.metering().bytes(&around, bytes.len());
+        }
         let progress = self.handle(shard, connection, Bytes::new(), bytes);
         self.keep(progress.commands, BytesMut::from(&bytes[progress.consumed..]));
     }
 
     fn keep(&mut self, commands: Bytes, frames: BytesMut) {
         if !commands.is_empty() || !frames.is_empty() {
-            self.rest = Some(Box::new(Rest { commands, frames }));
+            self.aside.get_or_insert_default().rest = Rest { commands, frames };
+        }
+    }
+
+    fn take_rest(&mut self) -> Option<Rest> {
+        let aside = self.aside.as_mut()?;
+        let rest = mem::take(&mut aside.rest);
+        self.aside.take_if(|aside| aside.metering.is_none());
+        (!rest.is_empty()).then_some(rest)
+    }
+
+    fn metering(&mut self) -> &mut Metering {
+        self.aside.get_or_insert_default().metering.get_or_insert_default()
+    }
+
+    /// How many messages may be taken now.
+    fn allowance(&self, shard: &Shard, connection: &Connection) -> u32 {
+        match shard.policy().rules.is_metered {
+            true => {
+                let metering = self.aside.as_ref().and_then(|aside| aside.metering.as_ref());
+                Around { shard, connection }.allowance(metering)
+            }
+            false => u32::MAX,
         }
     }
 
@@ -196,12 +242,17 @@ impl Reader {
         commands: Bytes,
         frames: &mut [u8],
     ) -> Result<Progress, End> {
-        let mut slice = shard.begin_slice(commands.len() + frames.len());
+        let messages_max = self.allowance(shard, connection);
+        let mut slice = shard.begin_slice(commands.len() + frames.len(), messages_max);
         let outcome = self.decode_each(shard, connection, commands, frames, &mut slice);
         let published = shard.publish_gathered();
         // What was answered at once leaves before the next read, in one message.
         shard.flush_replies();
         self.share.charge(&slice);
+        if shard.policy().rules.is_metered && slice.messages() > 0 {
+            let around = Around { shard, connection };
+            self.metering().messages(&around, slice.messages());
+        }
         outcome.map(|progress| Progress { messages: progress.messages + published, ..progress })
     }
 
@@ -237,6 +288,7 @@ impl Reader {
                         return Err(end(Disconnect::NotAllowed));
                     }
                     Client::Plain(listener) => {
+                        slice.took_message();
                         step_bytes = payload.len();
                         let publication = plain::publication(listener.channel(), kind, payload);
                         let retention = listener.options().retention();

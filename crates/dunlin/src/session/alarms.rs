@@ -5,7 +5,7 @@ use std::{rc::Rc, time};
 use dunlin_core::session::Input;
 use tokio::time::Instant;
 
-use crate::{connection::Connection, shard::Shard};
+use crate::{connection::Connection, metering::Around, shard::Shard};
 
 impl Shard {
     /// Sees to it that a session is woken then, and not when it was to be before.
@@ -26,7 +26,8 @@ impl Shard {
     /// Sets the alarm of a client that has its socket.
     pub(crate) fn set_first_alarm(&self, connection: &Connection) {
         if let Some(session) = connection.session() {
-            let at = session.borrow().wakes_at(&self.context());
+            let around = Around { shard: self, connection };
+            let at = session.borrow().wakes_at(&self.context(&around));
             self.set_alarm(connection, at);
         }
     }

@@ -3,9 +3,11 @@
 use std::{future::poll_fn, pin::pin, rc::Rc, sync::Arc, task::Poll};
 
 use dunlin_core::{
+    auth::TokenError,
     error::{ClientError, Disconnect},
     event::{HistoryPage, Outcome},
     ids::ConnectionId,
+    limits::Scope,
     node::Node,
     session::{Answer, Input, Inquiry, Ticket},
 };
@@ -24,6 +26,9 @@ impl Shard {
         ticket: Ticket,
         inquiry: Inquiry,
     ) -> Result<(), Disconnect> {
+        if let Some(answer) = self.unchecked(connection, &inquiry) {
+            return self.handle(connection, Input::Answer(ticket, answer));
+        }
         if self.policy().is_slow(&inquiry) {
             self.check_aside(connection, ticket, inquiry);
             return Ok(());
@@ -36,7 +41,22 @@ impl Shard {
             self.ask_node(connection, ticket, inquiry);
             return Ok(());
         };
+        note_if_bad(connection, &answer);
         self.handle(connection, Input::Answer(ticket, answer))
+    }
+
+    /// The answer to a token that is not looked at: too many came from its address that were none.
+    fn unchecked(&self, connection: &Connection, inquiry: &Inquiry) -> Option<Answer> {
+        let answer = match inquiry {
+            Inquiry::ConnectionToken(_) => Answer::Connection(Err(TokenError::NotChecked)),
+            Inquiry::SubscriptionToken(_) => Answer::Subscription(Err(TokenError::NotChecked)),
+            _ => return None,
+        };
+        if connection.stream()?.place()?.may_try_token() {
+            return None;
+        }
+        self.metrics().count_limited("bad_tokens", Scope::Address);
+        Some(answer)
     }
 
     /// Has a token checked by the shard's other thread. A client has one check under way at a time,
@@ -49,6 +69,7 @@ impl Shard {
             match answer {
                 Ok(Some(answer)) => {
                     let answer = shard.policy().check_again(answer);
+                    note_if_bad(&connection, &answer);
                     shard.tell_session(&connection, Input::Answer(ticket, answer));
                 }
                 // A bug of ours.
@@ -114,6 +135,18 @@ impl Shard {
     /// Whether there is a bound to this user's connections.
     fn is_counted(&self, user: &str) -> bool {
         self.policy().user_connections_max > 0 && !user.is_empty()
+    }
+}
+
+/// Counts a token that is none for the address that it came from.
+fn note_if_bad(connection: &Connection, answer: &Answer) {
+    let (Answer::Connection(Err(error)) | Answer::Subscription(Err(error))) = answer else {
+        return;
+    };
+    if matches!(error, TokenError::Invalid(_) | TokenError::TooLarge)
+        && let Some(place) = connection.stream().and_then(|stream| stream.place())
+    {
+        place.note_bad_token();
     }
 }
 

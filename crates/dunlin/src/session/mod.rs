@@ -25,6 +25,7 @@ pub(crate) use self::policy::Policy;
 use crate::{
     clock::unix_now,
     connection::Connection,
+    metering::Around,
     shard::{Shard, Slice},
 };
 
@@ -42,10 +43,10 @@ impl Clock for Clocks {
 }
 
 impl Shard {
-    /// What sessions see of the world.
-    fn context(&self) -> Context<'_> {
+    /// What the session of a connection sees of the world.
+    fn context<'a>(&'a self, around: &'a Around<'a>) -> Context<'a> {
         let rules = &self.policy().rules;
-        Context { rules, namespaces: self.node().namespaces(), clock: &Clocks }
+        Context { rules, namespaces: self.node().namespaces(), clock: &Clocks, meter: around }
     }
 
     /// Hands an input to a client's session and carries out what comes of it.
@@ -59,7 +60,8 @@ impl Shard {
     ) -> Result<(), Disconnect> {
         let Some(session) = connection.session() else { return Ok(()) };
         let mut effects = self.take_effects();
-        session.borrow_mut().handle(input, &self.context(), &mut effects);
+        let around = Around { shard: self, connection };
+        session.borrow_mut().handle(input, &self.context(&around), &mut effects);
         let outcome = self.carry_out(connection, &mut effects);
         self.keep_effects(effects);
         outcome
@@ -96,6 +98,7 @@ impl Shard {
                 DecodeError::Malformed => Disconnect::BadRequest,
                 DecodeError::TooLong => Disconnect::MessageTooBig,
             })?;
+            slice.took_message();
             if connection.ending().is_none() {
                 self.handle(connection, Input::Command(command))?;
             }
@@ -146,6 +149,7 @@ impl Shard {
             Effect::Disappear(channel, client) => self.disappear(channel, client),
             Effect::Announce(channel, kind, info) => self.announce(channel, kind, info),
             Effect::WakeAt(at) => self.set_alarm(connection, at),
+            Effect::Limited(deed, scope) => self.metrics().count_limited(deed.label(), scope),
             Effect::Note(why) => tracing::debug!("{why}"),
             Effect::Dismiss(user) => self.dismiss(connection, &user),
             Effect::End(why) => return Err(why),

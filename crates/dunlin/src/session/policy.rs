@@ -13,7 +13,11 @@ use dunlin_core::{
 };
 use parking_lot::{RwLock, RwLockReadGuard};
 
-use crate::{clock::unix_now, config::ClientConfig, jwks::LiveKeyring};
+use crate::{
+    clock::unix_now,
+    config::{ClientConfig, RateLimitsConfig, TokenConfig},
+    jwks::LiveKeyring,
+};
 
 /// See the module's text. Shared by all shards.
 pub(crate) struct Policy {
@@ -21,6 +25,8 @@ pub(crate) struct Policy {
     pub(crate) rules: Rules,
     pub(crate) ping_interval: Duration,
     pub(crate) pong_timeout: Duration,
+    /// Whether bytes are counted that clients send.
+    pub(crate) counts_bytes: bool,
     /// Most connections of one user on this node; 0 = any number.
     pub(super) user_connections_max: usize,
     connection_keys: Arc<LiveKeyring>,
@@ -29,12 +35,20 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    pub(crate) fn new(
+    /// As the operator wrote it; key sets are kept up to date from now on.
+    ///
+    /// # Errors
+    /// When a key cannot be used; they were checked.
+    pub(crate) fn start(
         config: &ClientConfig,
-        connection_keys: Arc<LiveKeyring>,
-        subscription_keys: Arc<LiveKeyring>,
+        rate_limits: &RateLimitsConfig,
         revocations: Arc<RwLock<Revocations>>,
-    ) -> Self {
+    ) -> anyhow::Result<Self> {
+        let (connection_keys, subscription_keys) = keyrings(config)?;
+        for keys in [&connection_keys, &subscription_keys] {
+            let keys = Arc::clone(keys);
+            tokio::spawn(async move { keys.follow().await });
+        }
         let personal = &config.subscribe_to_user_personal_channel;
         let rules = Rules {
             trust: if config.insecure { Trust::Insecure } else { Trust::Checked },
@@ -46,17 +60,20 @@ impl Policy {
             channels_max: config.channel_limit,
             history_max: config.history_max_publication_limit,
             recovery_max: config.recovery_max_publication_limit,
+            rates: rate_limits.connection.rates(),
+            is_metered: rate_limits.meters_connections(),
             personal_namespace: personal.enabled.then(|| personal.namespace.clone()),
         };
-        Self {
+        Ok(Self {
             rules,
+            counts_bytes: rate_limits.counts_bytes(),
             ping_interval: config.ping_interval,
             pong_timeout: config.pong_timeout,
             user_connections_max: config.user_connection_limit,
             connection_keys,
             subscription_keys,
             revocations,
-        }
+        })
     }
 
     /// Whether connection tokens, or subscription tokens, are slow to check.
@@ -121,6 +138,20 @@ impl Policy {
     pub(super) fn revocations(&self) -> RwLockReadGuard<'_, Revocations> {
         self.revocations.read()
     }
+}
+
+/// The keys of connection and of subscription tokens: the same, unless the latter have their own.
+fn keyrings(config: &ClientConfig) -> anyhow::Result<(Arc<LiveKeyring>, Arc<LiveKeyring>)> {
+    let live = |token: &TokenConfig| -> anyhow::Result<_> {
+        let address = token.jwks_public_endpoint.as_deref().map(str::parse).transpose()?;
+        Ok(Arc::new(LiveKeyring::new(token.keyring()?, address)))
+    };
+    let connection = live(&config.token)?;
+    let subscription = match config.subscription_token.enabled {
+        true => live(config.subscription_token())?,
+        false => Arc::clone(&connection),
+    };
+    Ok((connection, subscription))
 }
 
 /// A key set may have a key by now that was not there when it was fetched; without one there is

@@ -63,6 +63,8 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Parts {
     pub(crate) id: ShardId,
+    /// How many shards the node has.
+    pub(crate) shard_count: usize,
     pub(crate) node: Arc<Node>,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) ledger: Arc<Ledger>,
@@ -182,6 +184,10 @@ impl Shard {
 
     pub(crate) fn id(&self) -> ShardId {
         self.parts.id
+    }
+
+    pub(crate) fn shard_count(&self) -> usize {
+        self.parts.shard_count
     }
 
     pub(crate) fn policy(&self) -> &Policy {

@@ -1,12 +1,16 @@
 //! What clients of a shard publish: gathered, handed to the node together, and what comes of it for
 //! its publisher.
 
-use std::cell::{Cell, RefCell};
+use std::{
+    cell::{Cell, RefCell},
+    time::Duration,
+};
 
 use dunlin_core::broker::{Publish, ReplyTo, Room};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Shard, Slice, pressure::PAUSE, share::Consequences};
+use crate::connection::Connection;
 
 /// See the module's text.
 #[derive(Default)]
@@ -28,16 +32,28 @@ pub(crate) struct Brake {
     room: Option<Room>,
     /// Subscribers who read are behind.
     is_pressed: bool,
+    /// It has sent too much.
+    pause: Option<Duration>,
 }
+
+/// Time between two looks whether a client that has to wait is still there.
+const LOOK: Duration = Duration::from_millis(100);
 
 impl Brake {
     /// Waits until it is over.
-    pub(crate) async fn released(self) {
+    pub(crate) async fn released(self, connection: &Connection) {
         if let Some(room) = self.room {
             room.await;
         }
         if self.is_pressed {
             sleep(PAUSE).await;
+        }
+        let until = self.pause.map(|pause| Instant::now() + pause);
+        while let Some(until) = until.filter(|until| Instant::now() < *until) {
+            if connection.ending().is_some() {
+                break;
+            }
+            sleep_until(until.min(Instant::now() + LOOK)).await;
         }
     }
 }
@@ -75,18 +91,18 @@ impl Shard {
         count
     }
 
-    /// What holds up whoever published last, if anything does.
-    pub(crate) fn take_brake(&self) -> Option<Box<Brake>> {
-        let brake =
-            Brake { room: self.outbox.crowd.take(), is_pressed: self.outbox.is_pressed.take() };
-        (brake.room.is_some() || brake.is_pressed).then(|| Box::new(brake))
+    /// What holds up whoever published last, if anything does; a `pause` of its own does.
+    pub(crate) fn take_brake(&self, pause: Option<Duration>) -> Option<Box<Brake>> {
+        let (room, is_pressed) = (self.outbox.crowd.take(), self.outbox.is_pressed.take());
+        let is_on = room.is_some() || is_pressed || pause.is_some();
+        is_on.then(|| Box::new(Brake { room, is_pressed, pause }))
     }
 
-    /// Begins a connection's slice, which is about so many bytes.
-    pub(crate) fn begin_slice(&self, bytes: usize) -> Slice {
+    /// Begins a connection's slice, which is about so many bytes and so many messages at most.
+    pub(crate) fn begin_slice(&self, bytes: usize, messages_max: u32) -> Slice {
         // What was published before, by whoever had no slice or made a mistake in it, is not its.
         self.outbox.consequences.take();
-        Slice::begin(bytes)
+        Slice::begin(bytes, messages_max)
     }
 
     /// Whether a connection's slice is over, after a step that was about so many bytes; what was

@@ -103,6 +103,9 @@ pub(crate) struct Slice {
     published: Consequences,
     /// About how much was done since the last look at the clock.
     bytes: usize,
+    /// Messages that were taken, and how many may be.
+    messages: u32,
+    messages_max: u32,
 }
 
 /// Bytes between two looks at the clock; a step counts as at least a few of them.
@@ -110,10 +113,21 @@ const LOOK_BYTES: usize = 1024;
 const STEP_BYTES: usize = 128;
 
 impl Slice {
-    /// A turn that is about so many bytes.
-    pub(crate) fn begin(bytes: usize) -> Self {
+    /// A turn that is about so many bytes, and so many messages at most.
+    pub(crate) fn begin(bytes: usize, messages_max: u32) -> Self {
         let began_at = (bytes > LITTLE_BYTES).then(Instant::now);
-        Self { began_at, published: Consequences::default(), bytes: 0 }
+        let published = Consequences::default();
+        Self { began_at, published, bytes: 0, messages: 0, messages_max }
+    }
+
+    /// A message was taken, or a command of one.
+    pub(crate) fn took_message(&mut self) {
+        self.messages += 1;
+    }
+
+    /// How many were.
+    pub(crate) fn messages(&self) -> u32 {
+        self.messages
     }
 
     /// Something was published.
@@ -126,6 +140,9 @@ impl Slice {
         let deliveries = if is_pressed { self.published.deliveries } else { 0 };
         let published = time_of(deliveries + self.published.bytes);
         self.bytes += bytes.max(STEP_BYTES);
+        if self.messages >= self.messages_max {
+            return true;
+        }
         if published >= SLICE || self.bytes < LOOK_BYTES {
             return published >= SLICE;
         }
@@ -183,7 +200,7 @@ mod tests {
     /// A slice that has used so many microseconds, all of them for deliveries.
     fn slice(used_us: u64) -> Slice {
         let deliveries = used_us * 1_000 / DELIVERY_NS;
-        Slice { published: Consequences { deliveries, bytes: 0 }, ..Slice::begin(1) }
+        Slice { published: Consequences { deliveries, bytes: 0 }, ..Slice::begin(1, u32::MAX) }
     }
 
     #[test]
@@ -202,7 +219,7 @@ mod tests {
     #[test]
     fn little_adds_up() {
         let mut share = Share::default();
-        let little = Slice::begin(1);
+        let little = Slice::begin(1, u32::MAX);
         (0..5_000).for_each(|_| share.charge(&little));
         assert!(share.is_used_up(|| 0));
     }
@@ -218,10 +235,20 @@ mod tests {
     /// Many at once are cheap for each, as long as everybody keeps up.
     #[test]
     fn deliveries_end_a_slice_under_pressure() {
-        let mut slice = Slice::begin(10);
+        let mut slice = Slice::begin(10, u32::MAX);
         slice.published(Consequences::new(2_000, 100, false));
         assert!(!slice.is_over(1, false) && slice.is_over(1, true));
         slice.published(Consequences::new(32, 64 << 10, false));
         assert!(slice.is_over(1, false));
+    }
+
+    #[test]
+    fn a_slice_is_over_when_no_more_messages_may_be_taken() {
+        let mut slice = Slice::begin(10, 2);
+        slice.took_message();
+        assert!(!slice.is_over(1, false));
+        slice.took_message();
+        assert!(slice.is_over(1, false));
+        assert_eq!(slice.messages(), 2);
     }
 }

@@ -28,13 +28,14 @@ fn words(text: &str, extra: char) -> impl Iterator<Item = &str> {
 
 #[test]
 fn operations_name_every_metric_and_no_other() {
-    let flock = Flock::redis(1, &[]);
+    let flock = Flock::redis(1, &["rate_limits.bad_keys=1 burst 1"]);
     let (node, redis) = (&flock.nodes[0], flock.redis.as_ref().unwrap());
     let metrics = || get(node.address, "/metrics").body;
-    // What has labels appears with its first count: an upgrade and a call are refused, all links
-    // are cut.
+    // What has labels appears with its first count: an upgrade and calls are refused, all links are
+    // cut.
     assert_eq!(node.status_of("/ws"), 400);
     assert_eq!(node.post("/api/info", "", "{}").status, 401);
+    assert_eq!(node.post("/api/info", "", "{}").status, 429);
     assert_eq!(exchange(node.address, "PROXY UNKNOWN\r\n").status, 400);
     for (kind, links) in [("normal", 2), ("pubsub", 1)] {
         let kill = redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg(kind).to_owned();

@@ -31,6 +31,7 @@ mod namespaces;
 mod openapi;
 mod plain;
 mod proxies;
+mod rates;
 mod revoked;
 mod scaling;
 mod shutdown;

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
+use super::Hands;
 use crate::{
     auth::{
         TokenError,
@@ -13,11 +14,28 @@ use crate::{
     control::{self, Order, Whom},
     error::ClientError,
     event::{HistoryPage, Outcome},
+    limits::{Deed, Rate, Rates, Scope},
     namespace::{ChannelOptions, NamespaceName, Namespaces},
     position::{Epoch, Position},
     presence::PresenceStats,
-    session::{Answer, Inquiry},
+    session::{Answer, Inquiry, Meter},
 };
+
+/// Little enough for histories to meet it.
+pub(super) fn rates() -> Rates {
+    Rates::new(|_| Some(Rate { per_second: 1, burst: 6 }))
+}
+
+impl Meter for Hands {
+    fn subscribers(&self, channel: &ChannelName) -> u32 {
+        u32::try_from(channel.as_str().len()).unwrap_or(u32::MAX)
+    }
+
+    /// Now and then others have used up what they share.
+    fn share(&self, _: &Arc<str>, _: Deed, _: u32) -> Result<(), Scope> {
+        if self.seconds.get() % 5 == 4 { Err(Scope::User) } else { Ok(()) }
+    }
+}
 
 /// The channels of the model; the last ones have everything on, and a token is needed for `$`.
 const CHANNELS: [&str; 5] = ["a", "$a", "all:a", "$all:b", "none:a"];

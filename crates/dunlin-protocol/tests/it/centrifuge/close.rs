@@ -29,6 +29,7 @@ fn each_reason_has_a_code_of_the_protocol() {
         (Disconnect::Forced, (3503, "force disconnect")),
         (Disconnect::ConnectionLimit, (3504, "connection limit")),
         (Disconnect::ChannelLimit, (3505, "channel limit")),
+        (Disconnect::TooManyRequests, (3013, "too many requests")),
         (Disconnect::NotAvailable, (3508, "not available")),
         (Disconnect::NodeLeaving, (3001, "shutdown")),
         (Disconnect::Internal, internal),

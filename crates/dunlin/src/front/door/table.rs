@@ -165,7 +165,7 @@ impl Table {
         for source in sources.unwrap_or_default() {
             let queue = self.silent_by_source.entry(source).or_default();
             queue.insert((since, id));
-            if queue.len() > self.bounds.per_address.saturating_mul(source.share()) {
+            if queue.len() > self.bounds.per_address.saturating_mul(source.share() as usize) {
                 crowded.push(source);
             }
         }
@@ -177,7 +177,8 @@ impl Table {
     /// Sends away who has been silent longest of `source`, if it still has too many.
     fn evict_from(&mut self, source: Source) {
         let Some(queue) = self.silent_by_source.get(&source) else { return };
-        let has_too_many = queue.len() > self.bounds.per_address.saturating_mul(source.share());
+        let has_too_many =
+            queue.len() > self.bounds.per_address.saturating_mul(source.share() as usize);
         if let (true, Some(&(_, longest))) = (has_too_many, queue.first()) {
             self.evicted.address.inc();
             self.send_away(longest);
