@@ -3,7 +3,7 @@
 
 use std::{borrow::Borrow, collections::HashMap, fmt, sync::Arc, time::Duration};
 
-use crate::channel::ChannelName;
+use crate::{channel::ChannelName, limits::Rate};
 
 /// The options of all channels of a namespace. The default has everything off but the length of
 /// time that a stream's position is remembered.
@@ -63,6 +63,8 @@ pub struct ChannelOptions {
     pub allow_empty_data: bool,
     /// Subscriptions may filter by tags.
     pub allow_tags_filter: bool,
+    /// Most publications of one channel by the publishers of one node; absent = any number.
+    pub publications_per_second: Option<Rate>,
     /// What names in the namespace look like, behind the first `:`; absent = any name.
     pub channel_regex: Option<ChannelRegex>,
     /// Clients of the plain dialect may join.
@@ -146,6 +148,7 @@ impl Default for ChannelOptions {
             delta_publish: false,
             allow_empty_data: false,
             allow_tags_filter: false,
+            publications_per_second: None,
             channel_regex: None,
             allow_plain_subscribe: false,
             allow_plain_publish: false,

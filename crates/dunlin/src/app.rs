@@ -47,6 +47,7 @@ use crate::{
         tls::{self, Certificate, Tls},
     },
     memory::{self, Ceilings, Memory},
+    metering::Paces,
     nofile,
     session::Policy,
     shard::{self, Places, Pressure, ShardHandle, UserCounts},
@@ -105,10 +106,11 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
         node: Arc::clone(&node),
         metrics: metrics.clone(),
         memory: Arc::default(),
+        paces: Arc::new(Paces::new()),
         revocations: Arc::new(RwLock::new(Revocations::new(REVOCATIONS_MAX))),
     };
     let shards = shards(config, inboxes.into_iter().zip(ledgers), &limits, &shared)?;
-    let memory = Arc::clone(&shared.memory);
+    let (memory, paces) = (Arc::clone(&shared.memory), Arc::clone(&shared.paces));
     tokio::spawn(memory::watch(memory, ceilings, shards.clone(), metrics.clone()));
     let (control, mut listening) = Control::start(control::Parts {
         node: Arc::clone(&node),
@@ -124,7 +126,7 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
     })
     .await;
     let front = Arc::new(front(config, shared, &control, shards, registry, seats_max)?);
-    let api = api(config, &front)?;
+    let api = api(config, &front, paces)?;
     let mut accepting = accept(config, &front, api, tls.as_ref())?;
     tokio::spawn(reload(tls.map(|tls| tls.certificate)));
 
@@ -184,13 +186,14 @@ fn front(
     })
 }
 
-fn api(config: &Config, front: &Front) -> anyhow::Result<Arc<Api>> {
+fn api(config: &Config, front: &Front, paces: Arc<Paces>) -> anyhow::Result<Arc<Api>> {
     let (config, limits) = (&config.http_api, &config.limits);
     Ok(Arc::new(Api {
         node: Arc::clone(&front.node),
         control: Arc::clone(&front.control),
         metrics: front.metrics.clone(),
         keys: api::Keys::new(&config.key, config.insecure)?,
+        paces,
         crowd: Arc::clone(&front.crowd),
         error_mode: config.error_mode,
         body_bytes: config.body_bytes,
@@ -262,6 +265,8 @@ struct Shared {
     node: Arc<Node>,
     metrics: Metrics,
     memory: Arc<Memory>,
+    /// How much is published in channels that have a bound.
+    paces: Arc<Paces>,
     revocations: Arc<RwLock<Revocations>>,
 }
 
@@ -290,6 +295,7 @@ fn shards(
             seat_age: SUBSCRIBE_WAIT + config.limits.handshake_age,
             policy: Arc::clone(&policy),
             user_counts: Arc::clone(&user_counts),
+            paces: Arc::clone(&shared.paces),
             pressure: pressure.clone(),
             memory: Arc::clone(&shared.memory),
         });

@@ -6,9 +6,11 @@ use std::{sync::Arc, time::Duration};
 
 use dunlin_core::{
     channel::ChannelName,
-    limits::{Deed, Deeds, Rates, Scope},
+    limits::{Buckets, Deed, Deeds, Rate, Rates, Scope},
     session::Meter,
 };
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::{
     connection::{Client, Connection},
@@ -20,6 +22,37 @@ use crate::{
 pub(crate) struct Around<'a> {
     pub(crate) shard: &'a Shard,
     pub(crate) connection: &'a Connection,
+}
+
+/// How much is published in the channels that have a bound, by all publishers of a node.
+pub(crate) struct Paces {
+    published: Mutex<Buckets<ChannelName>>,
+    started_at: Instant,
+}
+
+impl Paces {
+    pub(crate) fn new() -> Self {
+        Self { published: Mutex::default(), started_at: Instant::now() }
+    }
+
+    /// Counts one more publication, unless there are too many.
+    pub(crate) fn may(&self, channel: &ChannelName, rate: Rate) -> bool {
+        self.published.lock().take(channel, rate, 1, self.now_ms())
+    }
+
+    /// Counts publications; says for how many milliseconds there are too many now.
+    fn count(&self, channel: &ChannelName, rate: Rate, count: u32) -> u64 {
+        self.published.lock().charge(channel, rate, count, self.now_ms())
+    }
+
+    /// How many more there may be now.
+    fn left(&self, channel: &ChannelName, rate: Rate) -> u32 {
+        self.published.lock().left(channel, rate, self.now_ms())
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.started_at.elapsed().as_millis() as u64
+    }
 }
 
 /// What was read from a connection.
@@ -46,9 +79,30 @@ impl Meter for Around<'_> {
             _ => Ok(()),
         }
     }
+
+    fn may_publish(&self, channel: &ChannelName, rate: Rate) -> bool {
+        self.shard.paces().may(channel, rate)
+    }
 }
 
 impl Around<'_> {
+    /// Whether anything is bounded of what the client sends.
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.shard.policy().rules.is_metered || self.pace().is_some()
+    }
+
+    /// What bounds all publishers of the channel that a plain client is in.
+    fn pace(&self) -> Option<(&ChannelName, Rate)> {
+        match self.connection.client() {
+            Client::Plain(listener) => {
+                let rate = listener.options().publications_per_second?;
+                Some((listener.channel(), rate))
+            }
+            // Its session asks for each command.
+            Client::Centrifuge(_) => None,
+        }
+    }
+
     /// How many messages may be taken from the client now; one always.
     pub(crate) fn allowance(&self, metering: Option<&Metering>) -> u32 {
         let fresh = Metering::default();
@@ -65,7 +119,9 @@ impl Around<'_> {
         let own = deeds.left(self.rates(), deed, self.shard.uptime_ms());
         let user = self.with_user(|user| self.shard.user_counts().left(user, deed));
         let address = self.address().map(|address| address.left(deed));
-        [user, address].into_iter().flatten().fold(own, u32::min)
+        let pace = self.pace().filter(|_| deed == Deed::Publications);
+        let channel = pace.map(|(channel, rate)| self.shard.paces().left(channel, rate));
+        [user, address, channel].into_iter().flatten().fold(own, u32::min)
     }
 
     /// What a message is, as often as it is that. Sessions count what commands are.
@@ -110,10 +166,14 @@ impl Metering {
         let own = self.deeds.count(around.rates(), deed, count, around.shard.uptime_ms());
         let user = around.with_user(|user| around.shard.user_counts().count(user, deed, count));
         let address = around.address().map(|address| address.count(deed, count));
+        let pace = around.pace().filter(|_| deed == Deed::Publications);
+        let paces = around.shard.paces();
+        let channel = pace.map(|(channel, rate)| paces.count(channel, rate, count));
         for (debt_ms, scope) in [
             (own, Scope::Connection),
             (user.unwrap_or(0), Scope::User),
             (address.unwrap_or(0), Scope::Address),
+            (channel.unwrap_or(0), Scope::Channel),
         ] {
             if debt_ms > self.pause.map_or(0, |(pause_ms, ..)| pause_ms) {
                 self.pause = Some((debt_ms, deed, scope));

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     channel::ChannelName,
     event::Expiry,
-    limits::{Deed, Rates, Scope},
+    limits::{Deed, Rate, Rates, Scope},
     namespace::{Namespaces, personal_channel},
     rights::Trust,
 };
@@ -44,6 +44,9 @@ pub trait Meter {
     /// # Errors
     /// Who of them has done it too often.
     fn share(&self, user: &Arc<str>, deed: Deed, count: u32) -> Result<(), Scope>;
+
+    /// Counts one more publication in a channel, unless there are more than this rate.
+    fn may_publish(&self, channel: &ChannelName, rate: Rate) -> bool;
 }
 
 /// What the node's operator decided about clients.

@@ -126,17 +126,14 @@ mod tests {
         fn share(&self, _: &Arc<str>, _: Deed, _: u32) -> Result<(), Scope> {
             self.shared.get()
         }
+
+        fn may_publish(&self, _: &ChannelName, rate: Rate) -> bool {
+            u64::from(rate.per_second) > self.unix()
+        }
     }
 
     impl World {
         fn new() -> Self {
-            let kept = ChannelOptions {
-                history_size: 1,
-                history_ttl: Duration::from_secs(1),
-                allow_recovery: true,
-                presence: true,
-                ..ChannelOptions::default()
-            };
             let rules = Rules {
                 trust: Trust::Insecure,
                 allows_anonymous: true,
@@ -159,7 +156,8 @@ mod tests {
             };
             let connect_by = around.now() + rules.connect_within;
             let session = Session::new(Encoding::Json, false, connect_by);
-            let mut world = Self { session, rules, namespaces: Namespaces::new(kept, []), around };
+            let mut world =
+                Self { session, rules, namespaces: Namespaces::new(kept(), []), around };
             let effects = world.command(Request::Connect(Box::default()));
             let [Effect::Ask(ticket, _)] = &*effects else { panic!("{effects:?}") };
             world.handle(Input::Answer(*ticket, Answer::Admission(Some("c".into()))));
@@ -197,6 +195,16 @@ mod tests {
 
         fn taken(&mut self, request: impl Fn(u32) -> Request, deed: Deed) -> usize {
             (0..20).filter(|number| self.may(request(*number), deed, Scope::Connection)).count()
+        }
+    }
+
+    fn kept() -> ChannelOptions {
+        ChannelOptions {
+            history_size: 1,
+            history_ttl: Duration::from_secs(1),
+            allow_recovery: true,
+            presence: true,
+            ..ChannelOptions::default()
         }
     }
 
@@ -269,6 +277,17 @@ mod tests {
         }
         world.around.shared.set(Ok(()));
         assert!(world.may(publish(0), Deed::Publications, Scope::User));
+    }
+
+    #[test]
+    fn a_channel_has_a_bound_of_its_own() {
+        let mut world = World::new();
+        let rate = Rate { per_second: 3, burst: 3 };
+        let bound = ChannelOptions { publications_per_second: Some(rate), ..kept() };
+        world.namespaces = Namespaces::new(bound, []);
+        assert!(world.may(publish(0), Deed::Publications, Scope::Channel));
+        world.around.now.set(Duration::from_secs(3));
+        assert!(!world.may(publish(0), Deed::Publications, Scope::Channel));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::{
     command,
     error::{ClientError, PublishOutcome},
     event::Outcome,
+    limits::{Deed, Scope},
     namespace::ChannelOptions,
     publication::{Details, Encoding, Kind, Publication},
     rights,
@@ -27,6 +28,12 @@ impl Session {
         let may_be_empty = self.encoding == Encoding::Protobuf && options.allow_empty_data;
         if data.is_empty() && !may_be_empty {
             return Err(ClientError::BadRequest.into());
+        }
+        if let Some(rate) = options.publications_per_second
+            && !step.context.meter.may_publish(&channel, rate)
+        {
+            step.push(Effect::Limited(Deed::Publications, Scope::Channel));
+            return Err(ClientError::TooManyRequests.into());
         }
         let chan_info = self.subscription(&channel).and_then(|s| s.info.clone());
         let details = Details {

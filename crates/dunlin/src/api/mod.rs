@@ -19,7 +19,7 @@ use dunlin_core::{error::ClientError, metrics::Metrics, node::Node};
 
 use self::{failure::Failure, reply::Reply, request::Call};
 pub(crate) use self::{key::Keys, respond::routes};
-use crate::{config::ErrorMode, control::Control, front::crowd::Crowd};
+use crate::{config::ErrorMode, control::Control, front::crowd::Crowd, metering::Paces};
 
 /// What the methods share.
 pub(crate) struct Api {
@@ -27,6 +27,8 @@ pub(crate) struct Api {
     pub(crate) control: Arc<Control>,
     pub(crate) metrics: Metrics,
     pub(crate) keys: Keys,
+    /// How much is published in channels that have a bound.
+    pub(crate) paces: Arc<Paces>,
     /// Who called with how many bad ones.
     pub(crate) crowd: Arc<Crowd>,
     /// How errors are answered; none = in a body with status 200.

@@ -6,6 +6,7 @@ use dunlin_core::{
     broker::{Publish, ReplyTo, Terms},
     channel::ChannelName,
     error::{ClientError, PublishOutcome},
+    limits::{Deed, Scope},
     publication::{Details, Kind, Publication},
 };
 use tokio::sync::oneshot;
@@ -105,6 +106,13 @@ impl Api {
         if post.data.is_empty() && !options.allow_empty_data {
             let why = "it is empty, which allow_empty_data of the namespace does not allow";
             return Err(Failure::of_field("b64data", why));
+        }
+        if let Some(rate) = options.publications_per_second
+            && !self.paces.may(&channel, rate)
+        {
+            self.metrics.count_limited(Deed::Publications.label(), Scope::Channel);
+            let why = format_args!("{channel} has as many publications per second as it may have");
+            return Err(Failure::new(ClientError::TooManyRequests, why));
         }
         let retention = options.retention().filter(|_| !post.skip_history);
         let mut details = post.details.clone();

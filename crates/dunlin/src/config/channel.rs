@@ -1,8 +1,9 @@
 //! `[channel]`: the options of namespaces. The options themselves are the core's; here is how they
 //! are written.
 
-use dunlin_core::namespace::{
-    ChannelOptions, ChannelRegex, DeltaType, NamespaceName, Namespaces, RecoveryMode,
+use dunlin_core::{
+    limits::Rate,
+    namespace::{ChannelOptions, ChannelRegex, DeltaType, NamespaceName, Namespaces, RecoveryMode},
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use toml::Table;
@@ -116,6 +117,8 @@ struct WrittenOptions {
     delta_publish: bool,
     allow_empty_data: bool,
     allow_tags_filter: bool,
+    #[serde(with = "units::rate")]
+    publications_per_second: Option<Rate>,
     #[serde(with = "pattern")]
     channel_regex: Option<ChannelRegex>,
     allow_plain_subscribe: bool,

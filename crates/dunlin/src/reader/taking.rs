@@ -113,8 +113,8 @@ impl Reader {
 
     /// Bytes of memory that hold what is not handled yet.
     pub(super) fn held_bytes(&self) -> usize {
-        let rest = |rest: &Rest| rest.commands.len() + rest.frames.capacity();
-        self.decoder.held_bytes() + self.rest.as_deref().map_or(0, rest)
+        let rest = |aside: &Aside| aside.rest.commands.len() + aside.rest.frames.capacity();
+        self.decoder.held_bytes() + self.aside.as_deref().map_or(0, rest)
     }
 
     /// When the message began that has not ended yet.
@@ -189,13 +189,11 @@ impl Reader {
 
     /// How many messages may be taken now.
     fn allowance(&self, shard: &Shard, connection: &Connection) -> u32 {
-        match shard.policy().rules.is_metered {
-            true => {
-                let metering = self.aside.as_ref().and_then(|aside| aside.metering.as_ref());
-                Around { shard, connection }.allowance(metering)
-            }
-            false => u32::MAX,
+        let around = Around { shard, connection };
+        if !around.is_bounded() {
+            return u32::MAX;
         }
+        around.allowance(self.aside.as_ref().and_then(|aside| aside.metering.as_ref()))
     }
 
     /// Handles commands and the frames behind them for the length of a slice, unless the client
@@ -249,8 +247,8 @@ impl Reader {
         // What was answered at once leaves before the next read, in one message.
         shard.flush_replies();
         self.share.charge(&slice);
-        if shard.policy().rules.is_metered && slice.messages() > 0 {
-            let around = Around { shard, connection };
+        let around = Around { shard, connection };
+        if slice.messages() > 0 && around.is_bounded() {
             self.metering().messages(&around, slice.messages());
         }
         outcome.map(|progress| Progress { messages: progress.messages + published, ..progress })

@@ -56,6 +56,7 @@ use self::{debts::Debts, outbox::Outbox, tally::Tally};
 use crate::{
     connection::{Client, Connection, Dialogue, Listener},
     memory::Memory,
+    metering::Paces,
     session::Policy,
 };
 
@@ -80,6 +81,8 @@ pub(crate) struct Parts {
     pub(crate) policy: Arc<Policy>,
     /// How many connections users have on the whole node.
     pub(crate) user_counts: Arc<UserCounts>,
+    /// How much is published in channels that have a bound.
+    pub(crate) paces: Arc<Paces>,
     /// Where publishers have to be slowed down.
     pub(crate) pressure: Pressure,
     /// How full the node's memory is.
@@ -212,6 +215,10 @@ impl Shard {
 
     pub(crate) fn user_counts(&self) -> &UserCounts {
         &self.parts.user_counts
+    }
+
+    pub(crate) fn paces(&self) -> &Paces {
+        &self.parts.paces
     }
 
     pub(crate) fn joins(&self) -> RefMut<'_, HashMap<ChannelName, u32>> {

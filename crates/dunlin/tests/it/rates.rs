@@ -328,3 +328,47 @@ fn bad_keys_of_an_address_are_not_looked_at_for_ever() {
     // Good ones may be as many as one likes.
     (0..10).for_each(|_| assert_eq!(call_from(&node, 3, KEY).status, 200));
 }
+
+/// A node whose namespace `slow` takes five publications at once and two a second.
+fn slow_node() -> Node {
+    let slow = r#"
+        [http_api]
+        key = "k3y"
+
+        [[channel.namespaces]]
+        name = "slow"
+        publications_per_second = "2 burst 5"
+        allow_publish_for_client = true
+        allow_plain_subscribe = true
+        allow_plain_publish = true
+    "#;
+    NodeCommand::new().text(&format!("{OPEN}{slow}")).set(&["shards=2"]).start()
+}
+
+#[test]
+fn publishers_of_a_channel_share_its_bound() {
+    let node = slow_node();
+    let (mut first, mut second) = (enter_from(&node, 2, "1"), enter_from(&node, 3, "2"));
+    let slow = |_| ("publish", json!({"channel": "slow:a", "data": 1}));
+    let count = done(&mut first, slow) + done(&mut second, slow);
+    assert!((5..15).contains(&count), "{count}");
+    let body = r#"{"channel": "slow:a", "data": 1}"#;
+    wait_until("the api meets the bound", || node.call("publish", body)["error"]["code"] == 111);
+    assert_eq!(limited(&node, "publications", "channel") as usize, 40 - count + 1);
+    // Other channels have theirs, and the next second has more.
+    node.result("publish", r#"{"channel": "slow:b", "data": 1}"#);
+    assert_eq!(done(&mut first, publish), 20);
+    wait_until("it may again", || node.call("publish", body).get("error").is_none());
+}
+
+#[test]
+fn a_plain_flooder_of_a_channel_with_a_bound_waits() {
+    let node = slow_node();
+    let mut flooder = join_from(&node, 2, "slow:a");
+    let mut beside = join_from(&node, 3, "slow:b");
+    // Five at once, one on credit, and two a second.
+    let took = time_of_echo(&mut flooder, &numbered(9, 1));
+    assert!(took >= Duration::from_millis(1_400), "{took:?}");
+    assert!(limited(&node, "publications", "channel") >= 1.0);
+    time_of_echo(&mut beside, &numbered(3, 1));
+}

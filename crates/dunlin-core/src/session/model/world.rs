@@ -35,6 +35,10 @@ impl Meter for Hands {
     fn share(&self, _: &Arc<str>, _: Deed, _: u32) -> Result<(), Scope> {
         if self.seconds.get() % 5 == 4 { Err(Scope::User) } else { Ok(()) }
     }
+
+    fn may_publish(&self, _: &ChannelName, _: Rate) -> bool {
+        self.seconds.get() % 7 != 6
+    }
 }
 
 /// The channels of the model; the last ones have everything on, and a token is needed for `$`.
@@ -50,6 +54,7 @@ pub(super) fn namespaces() -> Namespaces {
         allow_subscribe_for_anonymous: true,
         allow_publish_for_subscriber: true,
         allow_publish_for_anonymous: true,
+        publications_per_second: Some(Rate { per_second: 1, burst: 1 }),
         ..ChannelOptions::default()
     };
     let all = ChannelOptions {
