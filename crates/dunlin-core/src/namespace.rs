@@ -65,6 +65,8 @@ pub struct ChannelOptions {
     pub allow_tags_filter: bool,
     /// Most publications of one channel by the publishers of one node; absent = any number.
     pub publications_per_second: Option<Rate>,
+    /// A subscriber that is behind gets the newest publication only.
+    pub conflate: bool,
     /// What names in the namespace look like, behind the first `:`; absent = any name.
     pub channel_regex: Option<ChannelRegex>,
     /// Clients of the plain dialect may join.
@@ -149,6 +151,7 @@ impl Default for ChannelOptions {
             allow_empty_data: false,
             allow_tags_filter: false,
             publications_per_second: None,
+            conflate: false,
             channel_regex: None,
             allow_plain_subscribe: false,
             allow_plain_publish: false,
@@ -239,6 +242,8 @@ impl Borrow<str> for NamespaceName {
 pub struct Namespaces {
     without_namespace: Arc<ChannelOptions>,
     named: HashMap<NamespaceName, Arc<ChannelOptions>>,
+    /// Whether any of them conflates: where none does, nobody looks which.
+    conflate: bool,
 }
 
 impl Namespaces {
@@ -249,7 +254,9 @@ impl Namespaces {
         named: impl IntoIterator<Item = (NamespaceName, ChannelOptions)>,
     ) -> Self {
         let named = named.into_iter().map(|(name, options)| (name, Arc::new(options)));
-        Self { without_namespace: Arc::new(without_namespace), named: named.collect() }
+        let named: HashMap<_, _> = named.collect();
+        let conflate = without_namespace.conflate || named.values().any(|it| it.conflate);
+        Self { without_namespace: Arc::new(without_namespace), named, conflate }
     }
 
     /// The options of a channel: those of the namespace that its name begins with, as `news` in
@@ -260,6 +267,12 @@ impl Namespaces {
             None => Some(&self.without_namespace),
             Some((namespace, _)) => self.named.get(namespace),
         }
+    }
+
+    /// Whether a subscriber of the channel that is behind gets the newest publication only.
+    #[must_use]
+    pub fn conflates(&self, channel: &ChannelName) -> bool {
+        self.conflate && self.options(channel).is_some_and(|options| options.conflate)
     }
 
     /// Whether any channel has a past, or is known who is there.

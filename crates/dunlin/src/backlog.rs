@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, mem};
 
 use bytes::Bytes;
+use dunlin_core::hub::ChannelId;
 use tokio::time::Instant;
 
 /// Runs of whole frames, the first perhaps half written. Runs are shared between connections, so a
@@ -23,6 +24,8 @@ pub(crate) enum Cause {
     Asked,
     /// Others published, or the node wants it; it comes whether the client reads or not.
     Pushed,
+    /// The same, and what waits of the same channel need not come any more.
+    Conflated(ChannelId),
 }
 
 #[derive(Debug)]
@@ -42,6 +45,18 @@ impl Backlog {
             self.answer_bytes += frames.len() - written;
         }
         self.runs.push_back(Run { frames, cause, written, queued_at: now });
+    }
+
+    /// Forgets what waits of a channel as [`Cause::Conflated`] and is not begun; says how many
+    /// bytes that are.
+    pub(crate) fn conflate(&mut self, channel: ChannelId) -> usize {
+        let before = self.bytes;
+        self.runs.retain(|run| {
+            let goes = run.cause == Cause::Conflated(channel) && run.written == 0;
+            self.bytes -= if goes { run.frames.len() } else { 0 };
+            !goes
+        });
+        before - self.bytes
     }
 
     /// Bytes waiting.
@@ -113,6 +128,11 @@ impl Backlog {
 
 #[cfg(test)]
 mod tests {
+    use dunlin_core::{
+        channel::ChannelName,
+        hub::{Hub, Manner, Turn},
+        publication::{Format, Kind, Publication},
+    };
     use dunlin_ws::{MessageKind, message_frame};
 
     use super::*;
@@ -140,6 +160,37 @@ mod tests {
             let rest = if is_boundary { 0 } else { end - written };
             assert_eq!((backlog.bytes(), backlog.first().len()), (rest, rest), "written {written}");
         }
+    }
+
+    #[test]
+    fn of_a_channel_that_conflates_only_what_is_begun_and_the_newest_waits() {
+        let (mut hub, mut turn) = (Hub::default(), Turn::default());
+        turn.begin();
+        for name in ["prices", "cursors"] {
+            let name = ChannelName::new(name).unwrap();
+            hub.subscribe(&name, &Manner::all(Format::PLAIN), 0);
+            turn.gather(&mut hub, Publication::new(name, Kind::Text, Bytes::new()).into());
+        }
+        let channels: Vec<_> = turn.take().map(|run| run.channel).collect();
+        let [prices, cursors] = channels[..] else { panic!("{channels:?}") };
+        let mut backlog = Backlog::default();
+        let now = Instant::now();
+        let mut push = |frames, written, cause| {
+            if let Cause::Conflated(channel) = cause {
+                backlog.conflate(channel);
+            }
+            backlog.push(Bytes::from_static(frames), written, cause, now);
+        };
+        push(b"begun", 2, Cause::Conflated(prices));
+        push(b"old", 0, Cause::Conflated(prices));
+        push(b"answer", 0, Cause::Asked);
+        push(b"here", 0, Cause::Conflated(cursors));
+        push(b"newer", 0, Cause::Conflated(prices));
+        push(b"newest", 0, Cause::Conflated(prices));
+        assert_eq!(backlog.bytes(), 3 + 6 + 4 + 6);
+        assert_eq!((backlog.answer_bytes(), backlog.pushed_bytes()), (6, 13));
+        let runs: Vec<_> = backlog.into_runs().map(|(frames, _)| frames).collect();
+        assert_eq!(runs, [&b"gun"[..], b"answer", b"here", b"newest"]);
     }
 
     #[test]

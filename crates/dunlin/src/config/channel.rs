@@ -119,6 +119,7 @@ struct WrittenOptions {
     allow_tags_filter: bool,
     #[serde(with = "units::rate")]
     publications_per_second: Option<Rate>,
+    conflate: bool,
     #[serde(with = "pattern")]
     channel_regex: Option<ChannelRegex>,
     allow_plain_subscribe: bool,

@@ -83,6 +83,12 @@ fn namespaces(config: &Config, require: &mut impl FnMut(bool, &str, &str)) {
     }
     for (key, options) in config.channel.all() {
         history(options, &mut |holds, name, message| require(holds, &key(name), message));
+        require(
+            !options.conflate || can_conflate(options),
+            &key("conflate"),
+            "expected false, or no history, no join_leave and no allowed_delta_types: subscribers \
+             would miss what these promise",
+        );
     }
     let namespaces = config.channel.namespaces();
     if let Ok(channel) = ChannelName::plain(&config.plain.default_channel) {
@@ -98,6 +104,11 @@ fn namespaces(config: &Config, require: &mut impl FnMut(bool, &str, &str)) {
         "client.subscribe_to_user_personal_channel.namespace",
         "expected a namespace that is in channel.namespaces",
     );
+}
+
+/// Whether each publication can do without the one before it.
+fn can_conflate(options: &ChannelOptions) -> bool {
+    options.retention().is_none() && !options.join_leave && options.allowed_delta_types.is_empty()
 }
 
 fn history(options: &ChannelOptions, require: &mut impl FnMut(bool, &str, &str)) {

@@ -395,6 +395,18 @@ fn keys_are_checked_against_each_other() {
             "channel.without_namespace = { history_size = 1, history_ttl = \"31days\" }",
             "channel.without_namespace.history_meta_ttl",
         ),
+        (
+            "channel.without_namespace = { conflate = true, history_size = 1, history_ttl = 1 }",
+            "channel.without_namespace.conflate",
+        ),
+        (
+            "channel.without_namespace = { conflate = true, join_leave = true }",
+            "channel.without_namespace.conflate",
+        ),
+        (
+            "channel.without_namespace = { conflate = true, allowed_delta_types = [\"fossil\"] }",
+            "channel.without_namespace.conflate",
+        ),
         ("client.ping_interval = \"2500ms\"", "client.ping_interval"),
         ("client.pong_timeout = 25", "client.pong_timeout"),
         ("client.stale_close_delay = 0", "client.stale_close_delay"),
@@ -419,6 +431,7 @@ fn keys_are_checked_against_each_other() {
         assert!(problems.iter().any(|p| p.key.as_deref() == Some(key)), "{file}: {problems:?}");
     }
     parse("ws.ping_interval = 0\nws.pong_timeout = 0").unwrap();
+    parse("channel.without_namespace.conflate = true").unwrap();
     parse(&format!("{NEWS}[plain]\ndefault_channel = \"news:today\"")).unwrap();
 }
 

@@ -97,10 +97,14 @@ impl Shard {
         cause: Cause,
     ) -> Written {
         let rest = frames.len() - written;
+        if let Cause::Conflated(channel) = cause {
+            let bytes = self.with_backlog(connection, |backlog| backlog.conflate(channel));
+            self.tally().dropped(bytes);
+        }
         let pushed = connection.backlog.borrow().pushed_bytes();
         // What comes first may be larger: any single message must pass.
         let is_too_much = pushed > 0 && pushed + rest > self.limits().backlog_bytes;
-        if cause == Cause::Pushed && is_too_much {
+        if cause != Cause::Asked && is_too_much {
             return Written::Overrun;
         }
         if rest > 0 {

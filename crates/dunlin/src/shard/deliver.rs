@@ -106,12 +106,20 @@ impl Shard {
     }
 
     /// One run to one connection of its channel. True when its client reads and is behind.
-    fn deliver_to(self: &Rc<Self>, slot: u32, frames: &Bytes) -> bool {
+    fn deliver_to(self: &Rc<Self>, slot: u32, frames: &Frames<'_>) -> bool {
         let connections = self.connections.borrow();
         let Some(connection) = connections.get(slot as usize) else { return false };
-        match self.write(connection, frames, Cause::Pushed) {
+        let (frames, cause) = match &frames.newest {
+            None => (&frames.all, Cause::Pushed),
+            Some((channel, newest)) => {
+                let is_behind = connection.backlog_bytes() > 0;
+                (if is_behind { newest } else { &frames.all }, Cause::Conflated(*channel))
+            }
+        };
+        match self.write(connection, frames, cause) {
             Written::Taken => false,
-            Written::Behind => connection.reads(),
+            // What is behind in a channel that conflates is not much.
+            Written::Behind => cause == Cause::Pushed && connection.reads(),
             Written::Overrun => {
                 let connection = Rc::clone(connection);
                 drop(connections);
@@ -172,8 +180,15 @@ impl FanOut {
             if self.slots.is_empty() {
                 continue;
             }
-            let frames = frames
-                .get_or_insert_with(|| shard.encoder.run(publications, group.manner.format, base));
+            let frames = frames.get_or_insert_with(|| {
+                let encode = |run| shard.encoder.run(run, group.manner.format, base);
+                let newest = &publications[publications.len() - 1..];
+                let conflates = shard.node().namespaces().conflates(newest[0].channel());
+                Frames {
+                    all: encode(publications),
+                    newest: conflates.then(|| (group.channel, encode(newest))),
+                }
+            });
             let mut is_pressed = false;
             for &slot in self.slots.iter().rev() {
                 is_pressed |= shard.deliver_to(slot, frames);
@@ -206,6 +221,14 @@ impl FanOut {
         self.slots.extend(subscribers.iter().map(|s| s.connection).filter(is_new));
         start
     }
+}
+
+/// A run as a group reads it.
+struct Frames<'a> {
+    all: Cow<'a, Bytes>,
+    /// Its last publication, which alone those get who are behind; absent unless the channel
+    /// conflates.
+    newest: Option<(ChannelId, Cow<'a, Bytes>)>,
 }
 
 /// A group of subscribers who read the same bytes.

@@ -372,3 +372,48 @@ fn a_plain_flooder_of_a_channel_with_a_bound_waits() {
     assert!(limited(&node, "publications", "channel") >= 1.0);
     time_of_echo(&mut beside, &numbered(3, 1));
 }
+
+/// A subscriber that reads nothing for a while owes the node next to nothing, then gets what is
+/// newest, and was never closed; one that reads gets it, too.
+#[test]
+fn who_is_behind_in_a_channel_that_conflates_gets_the_newest() {
+    let prices = r#"
+        [[channel.namespaces]]
+        name = "prices"
+        conflate = true
+        allow_publish_for_client = true
+        allow_plain_subscribe = true
+    "#;
+    let node = NodeCommand::new().text(&format!("{OPEN}{prices}")).set(&["shards=1"]).start();
+    let mut behind = Client::join_with_little_room(node.address, "prices:x");
+    let mut reads = node.join("prices:x");
+    let mut publisher = enter_from(&node, 2, "1");
+    let filler = "x".repeat(20_000);
+    let price = |number: usize| json!({"channel": "prices:x", "data": [number, filler]});
+    let numbers = |text: String| -> usize {
+        serde_json::from_str::<Value>(&text).unwrap()[0].as_u64().unwrap() as usize
+    };
+    // Ten times limits.backlog_bytes.
+    for number in 1..=500 {
+        publisher.result("publish", price(number));
+    }
+    let mut last = 0;
+    while last < 500 {
+        let number = numbers(reads.receive_text());
+        assert!(number > last, "{number} behind {last}");
+        last = number;
+    }
+    let owed = node.metrics().sum("dunlin_backlog_bytes");
+    assert!(owed < 100_000.0, "{owed} bytes wait for one client");
+    let (mut last, mut count) = (0, 0);
+    while last < 500 {
+        let number = numbers(behind.receive_text());
+        assert!(number > last, "{number} behind {last}");
+        (last, count) = (number, count + 1);
+    }
+    assert!(count < 400, "{count}");
+    assert_eq!(node.metrics().closed("slow_reader"), 0.0);
+    drop((behind, reads, publisher));
+    node.wait_until_empty();
+    assert_eq!(node.metrics().sum("dunlin_backlog_bytes"), 0.0);
+}
