@@ -255,6 +255,17 @@ fn connections_of_a_user_share_its_bound() {
     assert_eq!(done(&mut other, publish), 20);
 }
 
+#[test]
+fn users_of_an_address_share_its_bound() {
+    let node = open_node(&["rate_limits.address.publications=1 burst 20"]);
+    let (mut first, mut second) = (enter_from(&node, 2, "1"), enter_from(&node, 2, "2"));
+    let count = done(&mut first, publish) + done(&mut second, publish);
+    assert!((20..30).contains(&count), "{count}");
+    assert!(limited(&node, "publications", "address") >= 10.0);
+    let mut other = enter_from(&node, 3, "1");
+    assert_eq!(done(&mut other, publish), 20);
+}
+
 /// In the Centrifuge dialect commands count, however many a message has, and wait in order.
 #[test]
 fn commands_of_a_message_are_taken_at_the_rate() {
