@@ -73,3 +73,11 @@ pub struct ConnectionId {
     /// Tells apart the connections that used the slot one after another.
     pub generation: u32,
 }
+
+/// `shard-slot-generation`, for people who look for all that a log says of one.
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { shard, slot, generation } = self;
+        write!(f, "{}-{slot}-{generation}", shard.place())
+    }
+}

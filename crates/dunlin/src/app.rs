@@ -37,6 +37,7 @@ use crate::{
     bounds,
     broker::ChosenBroker,
     config::Config,
+    connection::Closes,
     control::{self, Control},
     front::{
         self, Front, Plain,
@@ -280,7 +281,7 @@ fn shards(
     let revocations = Arc::clone(&shared.revocations);
     let policy = Arc::new(Policy::start(&config.client, &config.rate_limits, revocations)?);
     let user_counts = Arc::new(UserCounts::new(config.rate_limits.user.rates()));
-    let pressure = Pressure::new();
+    let (pressure, closes) = (Pressure::new(), Arc::new(Closes::default()));
     let shards = (0..).zip(queues).map(|(place, (inbox, ledger))| {
         let shard = shard::spawn(shard::Parts {
             id: ShardId::new(place),
@@ -298,6 +299,7 @@ fn shards(
             paces: Arc::clone(&shared.paces),
             pressure: pressure.clone(),
             memory: Arc::clone(&shared.memory),
+            closes: Arc::clone(&closes),
         });
         shard.with_context(|| format!("cannot start shard {place}"))
     });

@@ -6,12 +6,14 @@
 
 mod client;
 mod ending;
+mod record;
 mod writing;
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
     future::poll_fn,
     io::{self, ErrorKind},
+    net::Ipv6Addr,
     sync::Arc,
 };
 
@@ -25,11 +27,14 @@ use tokio::{
     time::Instant,
 };
 
-pub(crate) use self::client::{Client, Dialogue, Listener};
 use self::writing::Drain;
+pub(crate) use self::{
+    client::{Client, Dialogue, Listener},
+    record::Closes,
+};
 use crate::{
     backlog::Backlog,
-    shard::{Place, Shard},
+    shard::{Arrival, Place, Shard},
     stream::Stream,
 };
 
@@ -48,10 +53,13 @@ pub(crate) struct Connection {
     backlog: RefCell<Backlog>,
     client: Client,
     reader: OnceCell<AbortHandle>,
-    reserved_at: Instant,
+    /// Where the client is, of IPv4 as mapped into IPv6; unspecified = unknown.
+    address: Ipv6Addr,
     /// Its place among all connections of the node, given back when it is dropped.
     _place: Place,
     id: ConnectionId,
+    /// When its seat was reserved, in tenths of a second since the shard began.
+    reserved_at: u32,
     compression: Compression,
     /// Bytes it sent that wait in its reader.
     unhandled_bytes: Cell<u32>,
@@ -80,14 +88,15 @@ impl Connection {
     pub(crate) fn seat(
         id: ConnectionId,
         client: Client,
-        compression: Compression,
-        place: Place,
+        Arrival { address, compression, place }: Arrival,
+        reserved_at: u32,
     ) -> Self {
         Self {
             id,
             client,
             compression,
-            reserved_at: Instant::now(),
+            reserved_at,
+            address,
             stream: OnceCell::new(),
             backlog: RefCell::default(),
             drain: RefCell::new(None),
@@ -154,7 +163,8 @@ impl Connection {
         self.compression
     }
 
-    pub(crate) fn reserved_at(&self) -> Instant {
+    /// In tenths of a second since the shard began.
+    pub(crate) fn reserved_at(&self) -> u32 {
         self.reserved_at
     }
 

@@ -193,6 +193,11 @@ impl Stream {
         }
     }
 
+    /// Whether it goes through TLS here; a proxy may have ended it before.
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
     fn tcp(&self) -> &TcpStream {
         match self {
             Self::Tcp(tcp) => tcp,

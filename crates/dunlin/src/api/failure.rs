@@ -37,6 +37,10 @@ impl Failure {
         self.code
     }
 
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The same; if it is ours, with what is wrong with the broker now.
     pub(super) fn explained(mut self, outages: impl FnOnce() -> Vec<Outage>) -> Self {
         if self.error == ClientError::Internal {

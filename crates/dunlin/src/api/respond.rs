@@ -148,6 +148,13 @@ impl Api {
     async fn call(&self, call: Call) -> Reply {
         let method = call.method();
         let reply = self.run(call).await.map_err(|failure| self.explained(failure));
+        match &reply {
+            Ok(_) => tracing::debug!(method, "did what the application asked for"),
+            Err(failure) => {
+                let (code, why) = (failure.code(), failure.message());
+                tracing::debug!(method, code, why, "did not do what the application asked for");
+            }
+        }
         self.count(method, reply.as_ref().err().map_or(0, Failure::code));
         reply
     }

@@ -33,6 +33,7 @@ impl Shard {
         }
         connection.ending.set(Some(why));
         self.note_unhandled(connection, 0);
+        self.record_close(connection, why, Some(&close_frame));
         self.forget_held_back(connection);
         connection.is_held_back.set(false);
         self.unsubscribe_all_of(connection);

@@ -1,7 +1,10 @@
 //! The upgrade: from a GET request to a stream on a shard. The seat comes before the 101: a client
 //! that has its 101 is subscribed.
 
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+};
 
 use axum::{
     body::Body,
@@ -32,7 +35,7 @@ use super::{
 use crate::{
     config::PlainSubprotocols,
     memory::Level,
-    shard::{Newcomer, NoSeat, Seat},
+    shard::{Arrival, Newcomer, NoSeat, Seat},
     stream::DetachedStream,
 };
 
@@ -148,7 +151,12 @@ async fn upgrade(front: &Arc<Front>, newcomer: Newcomer, mut request: Request) -
     let Some(place) = front.places.take() else {
         return busy(front, "server_full", "this node has all the connections it may have");
     };
-    let seat = match front.next_shard().reserve(newcomer, accept.compression, place).await {
+    let arrival = Arrival {
+        address: address.map_or(Ipv6Addr::UNSPECIFIED, in_ipv6),
+        compression: accept.compression,
+        place,
+    };
+    let seat = match front.next_shard().reserve(newcomer, arrival).await {
         Ok(seat) => seat,
         Err(NoSeat::BrokerLost) => {
             return busy(front, "broker_lost", "the broker is away, nothing can be promised now");
@@ -161,6 +169,14 @@ async fn upgrade(front: &Arc<Front>, newcomer: Newcomer, mut request: Request) -
     // The stream is ours once hyper has written the answer; until then this task waits for it.
     tokio::spawn(hand_over(upgraded, seat, address_place));
     switching_protocols(&accept)
+}
+
+/// An address as IPv6, that of IPv4 as mapped into it.
+fn in_ipv6(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    }
 }
 
 fn judge(front: &Front, request: &Request) -> Result<Accept, Refusal> {

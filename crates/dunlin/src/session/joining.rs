@@ -78,6 +78,7 @@ impl Shard {
             let manner = session.and_then(|s| s.borrow().manner(&joined, is_deflated));
             let place = manner.map(|manner| {
                 let slot = connection.id().slot;
+                connection.record_subscription(channel.as_str());
                 let (subscription, _) = self.hub().subscribe(&channel, &manner, slot);
                 Place { subscription, manner }
             });

@@ -21,6 +21,7 @@ impl Shard {
         if replies.is_empty() {
             self.talkative().push(Rc::clone(connection));
         }
+        connection.record_told(event);
         let encoding = dialogue.session().borrow().encoding();
         centrifuge::write_event(encoding, event, &mut replies);
     }
@@ -28,6 +29,7 @@ impl Shard {
     /// Writes an event before everything that was held back, and holds back nothing more.
     pub(super) fn tell_first(self: &Rc<Self>, connection: &Rc<Connection>, event: &Event) {
         let Some(session) = connection.session() else { return };
+        connection.record_told(event);
         let encoding = session.borrow().encoding();
         let mut message = Vec::new();
         centrifuge::write_event(encoding, event, &mut message);

@@ -45,7 +45,7 @@ use tokio::{sync::Notify, time::Instant};
 
 pub(crate) use self::{
     census::Census,
-    orders::{Newcomer, NoSeat, Seat, ShardHandle, spawn},
+    orders::{Arrival, Newcomer, NoSeat, Seat, ShardHandle, spawn},
     outbox::Brake,
     place::{Place, Places},
     pressure::Pressure,
@@ -54,7 +54,7 @@ pub(crate) use self::{
 };
 use self::{debts::Debts, outbox::Outbox, tally::Tally};
 use crate::{
-    connection::{Client, Connection, Dialogue, Listener},
+    connection::{Client, Closes, Connection, Dialogue, Listener},
     memory::Memory,
     metering::Paces,
     session::Policy,
@@ -87,6 +87,8 @@ pub(crate) struct Parts {
     pub(crate) pressure: Pressure,
     /// How full the node's memory is.
     pub(crate) memory: Arc<Memory>,
+    /// How many closes of a kind the log has had of late.
+    pub(crate) closes: Arc<Closes>,
 }
 
 /// The state of a shard, on its thread.
@@ -237,6 +239,10 @@ impl Shard {
         &self.parts.limits
     }
 
+    pub(crate) fn closes(&self) -> &Closes {
+        &self.parts.closes
+    }
+
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.parts.metrics
     }
@@ -281,15 +287,20 @@ impl Shard {
         self.started_at.elapsed().as_millis() as u64
     }
 
+    /// Tenths of a second since the shard began; wraps after 13 years.
+    pub(crate) fn uptime_tenths(&self) -> u32 {
+        (self.started_at.elapsed().as_millis() / 100) as u32
+    }
+
     /// Makes a seat, and subscribes it if it is for one channel. Its deliveries wait in its backlog
     /// until it has a socket.
     fn reserve(
         &self,
         newcomer: Newcomer,
-        compression: Compression,
-        place: Place,
+        arrival: Arrival,
     ) -> (ConnectionId, Result<Wish, BrokerLost>) {
         self.generation.set(self.generation.get().wrapping_add(1));
+        let compression = arrival.compression;
         if compression.may_send() {
             self.outbox.expect_deflation();
         }
@@ -307,7 +318,7 @@ impl Shard {
                 (Client::Centrifuge(Box::new(Dialogue::new(session))), Ok(Wish::Granted))
             }
         };
-        entry.insert(Rc::new(Connection::seat(id, client, compression, place)));
+        entry.insert(Rc::new(Connection::seat(id, client, arrival, self.uptime_tenths())));
         self.seats.set(self.seats.get() + 1);
         (id, wish)
     }
@@ -370,6 +381,9 @@ impl Shard {
         let id = connection.id();
         if self.connection(id).is_none() {
             return;
+        }
+        if connection.ending().is_none() {
+            self.record_close(connection, why, None);
         }
         self.unsubscribe_all_of(connection);
         self.connections.borrow_mut().remove(id.slot as usize);

@@ -1,6 +1,6 @@
 //! How other threads reach a shard: its handle, the orders it takes, and the seats it gives.
 
-use std::{io, rc::Rc, sync::Arc, thread, time::Duration};
+use std::{io, net::Ipv6Addr, rc::Rc, sync::Arc, thread, time::Duration};
 
 use bytes::BytesMut;
 use dunlin_core::{
@@ -65,11 +65,20 @@ pub(crate) enum Newcomer {
     },
 }
 
+/// What it comes with.
+pub(crate) struct Arrival {
+    /// Where it is; unspecified = unknown.
+    pub(crate) address: Ipv6Addr,
+    /// What was agreed on about messages.
+    pub(crate) compression: Compression,
+    /// Its place among all connections of the node.
+    pub(crate) place: Place,
+}
+
 enum Order {
     Reserve {
         newcomer: Newcomer,
-        compression: Compression,
-        place: Place,
+        arrival: Arrival,
         answer: oneshot::Sender<(ConnectionId, Result<Wish, BrokerLost>)>,
     },
     Attach {
@@ -145,8 +154,8 @@ impl Shard {
         match order {
             // The dropped answer is a refusal: who comes now by an old HTTP connection gets 503.
             Order::Reserve { .. } if self.is_leaving.get() => {}
-            Order::Reserve { newcomer, compression, place, answer } => {
-                let (id, wish) = self.reserve(newcomer, compression, place);
+            Order::Reserve { newcomer, arrival, answer } => {
+                let (id, wish) = self.reserve(newcomer, arrival);
                 if answer.send((id, wish)).is_err() {
                     self.release(id);
                 }
@@ -183,6 +192,7 @@ impl Shard {
             self.parts.ledger.open();
             stream.say_last(&close_frame(Disconnect::SlowReader));
             self.parts.ledger.close(Disconnect::SlowReader);
+            self.record_close_of_seat(id, Disconnect::SlowReader);
             return;
         };
         let Ok(stream) = stream.attach() else { return self.release(id) };
@@ -199,6 +209,7 @@ impl Shard {
         let reader = spawn_local(run);
         connection.set_reader(reader.abort_handle());
         self.set_first_alarm(&connection);
+        connection.record_open();
         if self.is_leaving.get() {
             self.end(&connection, Disconnect::NodeLeaving);
         }
@@ -213,11 +224,10 @@ impl ShardHandle {
     pub(crate) async fn reserve(
         &self,
         newcomer: Newcomer,
-        compression: Compression,
-        place: Place,
+        arrival: Arrival,
     ) -> Result<Seat, NoSeat> {
         let (answer, reserved) = oneshot::channel();
-        let order = Order::Reserve { newcomer, compression, place, answer };
+        let order = Order::Reserve { newcomer, arrival, answer };
         self.orders.send(order).await.map_err(|_| NoSeat::NodeLeaving)?;
         let (id, wish) = reserved.await.map_err(|_| NoSeat::NodeLeaving)?;
         let seat = Seat { id, orders: self.orders.clone(), is_taken: false };

@@ -89,6 +89,7 @@ impl Shard {
             self.ping(number, &by_messages);
             self.wake_due();
             self.give_up_seats();
+            self.closes().record_left_out();
             self.tally.flush();
         }
     }
@@ -136,9 +137,8 @@ impl Shard {
         if self.seats.get() == 0 {
             return;
         }
-        let now = Instant::now();
         let is_forlorn = |connection: &Connection| {
-            connection.stream().is_none() && now - connection.reserved_at() > self.parts.seat_age
+            connection.stream().is_none() && self.age_of(connection) > self.parts.seat_age
         };
         let forlorn: Vec<_> = {
             let connections = self.connections.borrow();

@@ -32,6 +32,7 @@ mod openapi;
 mod plain;
 mod proxies;
 mod rates;
+mod records;
 mod revoked;
 mod scaling;
 mod shutdown;
