@@ -10,6 +10,8 @@ pub enum Disconnect {
     ClientLeft,
     /// The client broke RFC 6455.
     ProtocolError,
+    /// A proxy in front said good-bye for the client, in a frame that clients do not send.
+    ProxyLeft,
     /// Text that is not UTF-8.
     InvalidText,
     /// A message over `limits.message_bytes`, before or after inflation.
@@ -62,9 +64,10 @@ pub enum Disconnect {
 
 impl Disconnect {
     /// All reasons, for tables by reason.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::ClientLeft,
         Self::ProtocolError,
+        Self::ProxyLeft,
         Self::InvalidText,
         Self::MessageTooBig,
         Self::TooManyFragments,
@@ -96,7 +99,7 @@ impl Disconnect {
     pub fn code(self) -> u16 {
         match self {
             Self::ClientLeft => 1000,
-            Self::ProtocolError => 1002,
+            Self::ProtocolError | Self::ProxyLeft => 1002,
             Self::InvalidText => 1007,
             Self::TooManyFragments
             | Self::MessageUnfinished
@@ -130,6 +133,7 @@ impl Disconnect {
         match self {
             Self::ClientLeft => "bye",
             Self::ProtocolError => "protocol error",
+            Self::ProxyLeft => "close frame not masked",
             Self::InvalidText => "text is not utf-8",
             Self::MessageTooBig => "message too big",
             Self::TooManyFragments => "too many fragments",
@@ -163,6 +167,7 @@ impl Disconnect {
         match self {
             Self::ClientLeft => "client_left",
             Self::ProtocolError => "protocol_error",
+            Self::ProxyLeft => "proxy_left",
             Self::InvalidText => "invalid_text",
             Self::MessageTooBig => "message_too_big",
             Self::TooManyFragments => "too_many_fragments",

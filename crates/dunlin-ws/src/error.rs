@@ -15,6 +15,10 @@ pub enum ProtocolError {
     /// A frame of the client is not masked (RFC 6455, 5.1).
     #[error("frame is not masked")]
     NotMasked,
+    /// A close frame is not masked. Clients send none; proxies do that send their own to both
+    /// sides when they leave.
+    #[error("close frame is not masked")]
+    CloseNotMasked,
     /// A reserved bit is set that no negotiated extension defines, or not on this frame.
     #[error("reserved bit is set")]
     ReservedBit,
@@ -70,6 +74,7 @@ impl ProtocolError {
             Self::MessageTooBig | Self::InflateRatio => CloseCode::TOO_BIG,
             Self::TooManyFragments => CloseCode::POLICY,
             Self::NotMasked
+            | Self::CloseNotMasked
             | Self::ReservedBit
             | Self::ReservedOpcode
             | Self::FragmentedControl

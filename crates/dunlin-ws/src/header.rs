@@ -43,7 +43,10 @@ impl Header {
         let opcode = check_first(first, expected)?;
         let Some(&second) = bytes.get(1) else { return Ok(None) };
         if second & MASKED == 0 {
-            return Err(ProtocolError::NotMasked);
+            return Err(match opcode {
+                Opcode::Close => ProtocolError::CloseNotMasked,
+                _ => ProtocolError::NotMasked,
+            });
         }
         let short = second & !MASKED;
         if opcode.is_control() && usize::from(short) > CONTROL_BYTES_MAX {
@@ -161,6 +164,8 @@ mod tests {
         check_fails(&[0x80, 0x80], PLAIN, 1, E::UnexpectedContinuation);
         check_fails(&[0x81, 0x80], OPEN, 1, E::ExpectedContinuation);
         check_fails(&[0x81, 0x05], PLAIN, 2, E::NotMasked);
+        check_fails(&[0x88, 0x02, 3, 0xE9], PLAIN, 2, E::CloseNotMasked);
+        check_fails(&[0x88, 0x02, 3, 0xE9], OPEN, 2, E::CloseNotMasked);
         check_fails(&[0x89, 0xFE, 0, 126], PLAIN, 2, E::ControlTooLong);
         check_fails(&[0x81, 0xFE, 0, 125, 1, 2], PLAIN, 4, E::LengthNotMinimal);
         check_fails(&[0x81, 0xFF, 0x80, 0, 0], PLAIN, 3, E::LengthOutOfRange);

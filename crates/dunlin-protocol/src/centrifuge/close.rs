@@ -7,7 +7,8 @@ use dunlin_core::error::Disconnect;
 #[must_use]
 pub fn close_code(why: Disconnect) -> (u16, &'static str) {
     match why {
-        Disconnect::ClientLeft => (3000, "connection closed"),
+        // A proxy that is gone hears nothing; whoever does should come again.
+        Disconnect::ClientLeft | Disconnect::ProxyLeft => (3000, "connection closed"),
         Disconnect::NodeLeaving => (3001, "shutdown"),
         Disconnect::Internal | Disconnect::BrokerLost | Disconnect::PublishUnknown => {
             (3004, "internal server error")

@@ -67,6 +67,9 @@ struct Progress {
 
 /// What a mistake of the client's means for it.
 fn disconnect(error: ProtocolError) -> Disconnect {
+    if error == ProtocolError::CloseNotMasked {
+        return Disconnect::ProxyLeft;
+    }
     match error.close_code() {
         CloseCode::INVALID_PAYLOAD => Disconnect::InvalidText,
         CloseCode::TOO_BIG => Disconnect::MessageTooBig,

@@ -146,3 +146,17 @@ fn a_goodbye_is_answered_with_its_code() {
         wait_until("all goodbyes are counted", || node.metrics().closed("client_left") == 5.0);
     });
 }
+
+/// As Caddy writes it to both sides of all its connections when it is reloaded.
+#[test]
+fn a_proxy_that_says_good_bye_for_its_client_is_told_apart() {
+    let node = Node::start(&[]);
+    for (number, farewell) in (1_u8..).zip([&b"\x88\x02\x03\xe9"[..], b"\x88\0"]) {
+        let mut client = node.join("proxied");
+        client.send_bytes(farewell);
+        assert_eq!(client.receive_close().0, 1002);
+        wait_until("it is counted", || node.metrics().closed("proxy_left") == f64::from(number));
+    }
+    assert_eq!(node.metrics().closed("protocol_error"), 0.0);
+    node.wait_until_empty();
+}

@@ -9,6 +9,7 @@ fn each_reason_has_a_code_of_the_protocol() {
     let expected = [
         (Disconnect::ClientLeft, (3000, "connection closed")),
         (Disconnect::ProtocolError, (3501, "protocol error")),
+        (Disconnect::ProxyLeft, (3000, "connection closed")),
         (Disconnect::InvalidText, (3501, "text is not utf-8")),
         (Disconnect::MessageTooBig, (3501, "message too big")),
         (Disconnect::TooManyFragments, (3501, "too many fragments")),
