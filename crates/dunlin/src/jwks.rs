@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use dunlin_core::auth::keyring::Keyring;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep, timeout},
@@ -30,14 +30,24 @@ const FETCH_INTERVAL_MIN: Duration = Duration::from_secs(30);
 pub struct LiveKeyring {
     current: RwLock<Arc<Keyring>>,
     address: Option<Address>,
+    /// How long keys count after their set was fetched last; zero = for ever.
+    age_max: Duration,
+    fetched_at: Mutex<Instant>,
     wanted: Notify,
 }
 
 impl LiveKeyring {
-    /// `keyring`, and whatever keys are found at `address` from the first fetch on.
+    /// `keyring`, and whatever keys are found at `address` from the first fetch on, as long as
+    /// none of the fetches failed for `age_max`; zero = however long.
     #[must_use]
-    pub fn new(keyring: Keyring, address: Option<Address>) -> Self {
-        Self { current: RwLock::new(Arc::new(keyring)), address, wanted: Notify::new() }
+    pub fn new(keyring: Keyring, address: Option<Address>, age_max: Duration) -> Self {
+        Self {
+            current: RwLock::new(Arc::new(keyring)),
+            address,
+            age_max,
+            fetched_at: Mutex::new(Instant::now()),
+            wanted: Notify::new(),
+        }
     }
 
     /// Whether there is a set to fetch keys from.
@@ -57,7 +67,7 @@ impl LiveKeyring {
     }
 
     /// Keeps the named keys up to date, for as long as it is polled. What cannot be fetched or used
-    /// leaves the keys as they were.
+    /// leaves the keys as they were, until they are too old.
     pub async fn follow(&self) {
         let Some(address) = &self.address else { return };
         loop {
@@ -66,6 +76,7 @@ impl LiveKeyring {
                 Ok(()) => REFRESH_INTERVAL,
                 Err(error) => {
                     tracing::warn!(%address, "keys stay as they were: {error:#}");
+                    self.forget_old(address, Instant::now());
                     FETCH_INTERVAL_MIN
                 }
             };
@@ -79,9 +90,23 @@ impl LiveKeyring {
     async fn refresh(&self, address: &Address) -> anyhow::Result<()> {
         let document = fetch(address).await?;
         let renewed = self.current().with_jwks(&document)?;
+        if !renewed.has_named() {
+            tracing::warn!(%address, "the key set has no key of use");
+        }
         *self.current.write() = Arc::new(renewed);
+        *self.fetched_at.lock() = Instant::now();
         tracing::debug!(%address, "the key set is up to date");
         Ok(())
+    }
+
+    /// Forgets keys whose set could not be fetched for too long: one of them may be revoked.
+    fn forget_old(&self, address: &Address, now: Instant) {
+        let is_old = now.saturating_duration_since(*self.fetched_at.lock()) >= self.age_max;
+        let current = self.current();
+        if is_old && !self.age_max.is_zero() && current.has_named() {
+            tracing::error!(%address, "the keys of the set are too old, and count no longer");
+            *self.current.write() = Arc::new(current.without_named());
+        }
     }
 }
 

@@ -46,7 +46,7 @@ struct JsonWebKey {
 /// Reads a key set.
 ///
 /// # Errors
-/// [`KeyError::KeySet`] when it is too large, no key set, or has no key of use or too many.
+/// [`KeyError::KeySet`] when it is too large, no key set, or has too many keys.
 pub(super) fn parse(document: &[u8]) -> Result<NamedKeys, KeyError> {
     if document.len() > KEY_SET_BYTES_MAX {
         return Err(KeyError::KeySet("it is too large"));
@@ -62,9 +62,6 @@ pub(super) fn parse(document: &[u8]) -> Result<NamedKeys, KeyError> {
         if keys.insert(kid, key).is_some() {
             return Err(KeyError::KeySet("two of its keys have one name"));
         }
-    }
-    if keys.is_empty() {
-        return Err(KeyError::KeySet("it has no key of use"));
     }
     Ok(keys)
 }

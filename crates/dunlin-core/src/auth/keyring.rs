@@ -106,9 +106,21 @@ impl Keyring {
     /// The same keyring, with the named keys of this JWKS document instead of those it had.
     ///
     /// # Errors
-    /// [`KeyError::KeySet`] when the document is too large, no key set, or without a key of use.
+    /// [`KeyError::KeySet`] when the document is too large or no key set.
     pub fn with_jwks(&self, document: &[u8]) -> Result<Self, KeyError> {
         Ok(Self { named: jwks::parse(document)?, ..self.clone() })
+    }
+
+    /// The same keyring, without named keys.
+    #[must_use]
+    pub fn without_named(&self) -> Self {
+        Self { named: NamedKeys::default(), ..self.clone() }
+    }
+
+    /// Whether it has named keys.
+    #[must_use]
+    pub fn has_named(&self) -> bool {
+        !self.named.is_empty()
     }
 
     /// Whether there is any key, or no need for one.

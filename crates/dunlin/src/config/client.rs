@@ -101,6 +101,9 @@ pub struct TokenConfig {
     /// Address of a key set, checked to be one that [`crate::jwks::Address`] allows.
     #[serde(with = "units::optional")]
     pub jwks_public_endpoint: Option<String>,
+    /// How long keys of a set count that cannot be fetched; zero = for ever.
+    #[serde(with = "units::duration")]
+    pub jwks_age_max: Duration,
     /// What the claim `aud` has to hold.
     #[serde(with = "units::optional")]
     pub audience: Option<String>,

@@ -14,6 +14,7 @@ const KEY_SET: &str = concat!(
     r#"{"keys":[{"kty":"OKP","kid":"a","crv":"Ed25519","#,
     r#""x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#,
 );
+const AGE_MAX: Duration = Duration::from_secs(100);
 const NAMES_A: &str = "eyJhbGciOiJFZERTQSIsImtpZCI6ImEifQ.e30.AAAA";
 
 async fn server(answers: Vec<String>) -> Address {
@@ -105,7 +106,7 @@ async fn a_silent_server_is_given_up() {
 async fn a_keyring_takes_good_keys_and_keeps_them_when_worse_come() {
     let address = server(vec![ok(KEY_SET), ok("[]")]).await;
     let keyring = Keyring::new(&KeyringSource::default()).unwrap();
-    let live = LiveKeyring::new(keyring, Some(address.clone()));
+    let live = LiveKeyring::new(keyring, Some(address.clone()), AGE_MAX);
     let verdict = || live.current().verify_connection(NAMES_A, 0).unwrap_err();
     assert_eq!(verdict(), TokenError::UnknownKey);
     live.refresh(&address).await.unwrap();
@@ -116,10 +117,35 @@ async fn a_keyring_takes_good_keys_and_keeps_them_when_worse_come() {
 }
 
 #[tokio::test]
+async fn a_set_that_was_emptied_takes_its_keys_along() {
+    let address = server(vec![ok(KEY_SET), ok(r#"{"keys":[]}"#)]).await;
+    let keyring = Keyring::new(&KeyringSource::default()).unwrap();
+    let live = LiveKeyring::new(keyring, Some(address.clone()), AGE_MAX);
+    live.refresh(&address).await.unwrap();
+    assert!(live.current().has_named());
+    live.refresh(&address).await.unwrap();
+    assert!(!live.current().has_named());
+}
+
+#[tokio::test]
+async fn keys_end_that_could_not_be_confirmed_for_too_long() {
+    let address = server(vec![ok(KEY_SET), ok(KEY_SET)]).await;
+    for (age_max, is_forgotten) in [(AGE_MAX, true), (Duration::ZERO, false)] {
+        let keyring = Keyring::new(&KeyringSource::default()).unwrap();
+        let live = LiveKeyring::new(keyring, Some(address.clone()), age_max);
+        live.refresh(&address).await.unwrap();
+        live.forget_old(&address, Instant::now() + AGE_MAX / 2);
+        assert!(live.current().has_named());
+        live.forget_old(&address, Instant::now() + AGE_MAX);
+        assert_eq!(live.current().has_named(), !is_forgotten);
+    }
+}
+
+#[tokio::test]
 async fn following_begins_at_once() {
     let address = server(vec![ok(KEY_SET)]).await;
     let keyring = Keyring::new(&KeyringSource::default()).unwrap();
-    let live = LiveKeyring::new(keyring, Some(address));
+    let live = LiveKeyring::new(keyring, Some(address), AGE_MAX);
     let known = async {
         while live.current().is_empty() {
             tokio::task::yield_now().await;

@@ -144,7 +144,7 @@ impl Policy {
 fn keyrings(config: &ClientConfig) -> anyhow::Result<(Arc<LiveKeyring>, Arc<LiveKeyring>)> {
     let live = |token: &TokenConfig| -> anyhow::Result<_> {
         let address = token.jwks_public_endpoint.as_deref().map(str::parse).transpose()?;
-        Ok(Arc::new(LiveKeyring::new(token.keyring()?, address)))
+        Ok(Arc::new(LiveKeyring::new(token.keyring()?, address, token.jwks_age_max)))
     };
     let connection = live(&config.token)?;
     let subscription = match config.subscription_token.enabled {
