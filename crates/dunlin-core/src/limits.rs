@@ -19,6 +19,8 @@ pub use self::{
 pub struct Limits {
     /// Longest message of a client in bytes, after inflation.
     pub message_bytes: usize,
+    /// How many times longer than it came a compressed message may be, past its first 16 KiB.
+    pub inflate_ratio: u32,
     /// Most fragments of one message, empty ones included.
     pub message_fragments: u32,
     /// Longest time from the first byte of a message to its last.
@@ -69,6 +71,7 @@ pub(crate) mod tests {
     pub(crate) fn small() -> Limits {
         Limits {
             message_bytes: 1024,
+            inflate_ratio: 100,
             message_fragments: 16,
             message_age: Duration::from_secs(1),
             backlog_bytes: 4096,

@@ -300,6 +300,7 @@ fn shards(
             pressure: pressure.clone(),
             memory: Arc::clone(&shared.memory),
             closes: Arc::clone(&closes),
+            plain_close_codes: config.plain.close_codes,
         });
         shard.with_context(|| format!("cannot start shard {place}"))
     });

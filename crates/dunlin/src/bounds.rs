@@ -55,6 +55,7 @@ pub(crate) fn limits(config: &Config, connections: usize, memory_bytes: Option<u
     };
     Limits {
         message_bytes: limits.message_bytes,
+        inflate_ratio: if_any(saturated(limits.inflate_ratio)),
         message_fragments: saturated(limits.message_fragments),
         message_age: limits.message_age,
         backlog_bytes: limits.backlog_bytes,
@@ -74,6 +75,11 @@ pub(crate) fn limits(config: &Config, connections: usize, memory_bytes: Option<u
 
 fn saturated(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// Where 0 stands for any number.
+fn if_any(bound: u32) -> u32 {
+    if bound == 0 { u32::MAX } else { bound }
 }
 
 pub(crate) fn shard_count(config: &Config) -> usize {

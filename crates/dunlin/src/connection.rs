@@ -5,6 +5,7 @@
 //! backlog. A connection ends in one way only, [`Shard::end`], whoever wants it to end.
 
 mod client;
+mod close_frame;
 mod ending;
 mod record;
 mod writing;
@@ -17,10 +18,8 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
 use dunlin_core::{error::Disconnect, ids::ConnectionId, session::Session};
-use dunlin_protocol::centrifuge;
-use dunlin_ws::{CloseCode, Compression};
+use dunlin_ws::Compression;
 use tokio::{
     sync::Semaphore,
     task::{AbortHandle, yield_now},
@@ -135,18 +134,6 @@ impl Connection {
     /// When that session is woken next.
     pub(crate) fn alarm(&self) -> Option<&Cell<Option<Instant>>> {
         self.dialogue().map(Dialogue::alarm)
-    }
-
-    /// The close frame that tells the client why, in its dialect.
-    pub(crate) fn close_frame(&self, why: Disconnect) -> Bytes {
-        match self.client {
-            Client::Plain(_) => close_frame(why),
-            Client::Centrifuge(_) => {
-                let (code, reason) = centrifuge::close_code(why);
-                let code = CloseCode::new(code).unwrap_or(CloseCode::INTERNAL);
-                dunlin_ws::close_frame(code, reason)
-            }
-        }
     }
 
     /// Turns for subscriptions that go on where they were.
@@ -303,10 +290,4 @@ enum Flushed {
     Partly(usize),
     /// All there was.
     Wholly,
-}
-
-/// The close frame that tells a client of the plain dialect why.
-pub(crate) fn close_frame(why: Disconnect) -> Bytes {
-    let code = CloseCode::new(why.code()).unwrap_or(CloseCode::INTERNAL);
-    dunlin_ws::close_frame(code, why.reason())
 }

@@ -174,13 +174,18 @@ impl Stream {
         }
     }
 
-    /// Tells the client that nothing follows; it can still be read from.
-    pub(crate) fn shutdown_write(&self) {
+    /// Tells the client, where TLS asks for it, that what it got is all there was.
+    pub(crate) fn announce_end(&self) {
         if let Self::Tls(tls) = self {
             tls.session.borrow_mut().send_close_notify();
             // Best effort: the connection ends either way.
             let _ = tls.try_flush();
         }
+    }
+
+    /// Tells the client that nothing follows; it can still be read from.
+    pub(crate) fn shutdown_write(&self) {
+        self.announce_end();
         let _ = SockRef::from(self.tcp()).shutdown(Shutdown::Write);
     }
 

@@ -189,6 +189,7 @@ impl Flock {
 pub fn limits() -> Limits {
     Limits {
         message_bytes: 1 << 20,
+        inflate_ratio: 100,
         message_fragments: 256,
         message_age: Duration::from_secs(30),
         backlog_bytes: 1 << 20,

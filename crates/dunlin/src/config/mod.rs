@@ -13,6 +13,7 @@ pub use self::{
     channel::{ChannelConfig, NamespaceConfig},
     client::{ClientConfig, PersonalChannelConfig, SubscriptionTokenConfig, TokenConfig},
     load::{Loaded, Setting, Sources, load},
+    plain::{PlainCloseCodes, PlainConfig, PlainSubprotocols},
     problem::{Place, Problem, Problems},
     rates::{RateLimitsConfig, RatesConfig},
     redis_url::RedisUrls,
@@ -28,6 +29,7 @@ mod doubt;
 mod environment;
 mod file;
 mod keys;
+mod plain;
 mod problem;
 mod rates;
 mod redis_url;
@@ -155,26 +157,6 @@ impl RedisConfig {
     }
 }
 
-/// `[plain]`
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PlainConfig {
-    /// The channel that `GET /ws` joins; checked to be a channel's name.
-    pub default_channel: String,
-    /// What a client is told that offers subprotocols.
-    pub subprotocols: PlainSubprotocols,
-}
-
-/// What clients of the plain dialect are told that offer subprotocols.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PlainSubprotocols {
-    /// The first one is agreed to, whatever it is: many clients refuse a connection without.
-    Echo,
-    /// None is.
-    None,
-}
-
 /// `[http_api]`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -252,6 +234,9 @@ pub struct LimitsConfig {
     /// Largest message from a client, in bytes.
     #[serde(with = "units::size")]
     pub message_bytes: usize,
+    /// How many times longer a compressed message may be than it came.
+    #[serde(with = "units::count")]
+    pub inflate_ratio: usize,
     /// Most fragments of one message.
     #[serde(with = "units::count")]
     pub message_fragments: usize,

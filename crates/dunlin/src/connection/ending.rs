@@ -18,7 +18,7 @@ const CLOSE_GRACE: Duration = Duration::from_secs(5);
 impl Shard {
     /// Ends a connection: it gets no more publications, its close frame, a grace to read it.
     pub(crate) fn end(self: &Rc<Self>, connection: &Rc<Connection>, why: Disconnect) {
-        self.end_with(connection, why, connection.close_frame(why));
+        self.end_with(connection, why, self.close_frame(connection, why));
     }
 
     /// Ends a connection with a close frame of the caller's.
@@ -69,7 +69,7 @@ impl Shard {
             && is_between_frames
         {
             // Nobody may be there to read it.
-            let _ = stream.try_write(&connection.close_frame(why));
+            let _ = stream.try_write(&self.close_frame(connection, why));
         }
         self.remove(connection, why);
     }

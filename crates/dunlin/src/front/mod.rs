@@ -22,7 +22,7 @@ use std::sync::{
 
 use axum::{
     Router,
-    http::StatusCode,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
@@ -118,7 +118,9 @@ pub(crate) fn internal(front: Arc<Front>, api: Arc<Api>) -> Router {
 
 /// An error as every route answers it: a status and a JSON object that says what and why.
 fn refuse(status: StatusCode, code: &str, message: &str) -> Response {
-    (status, axum::Json(error_body(code, message))).into_response()
+    // Nothing is to be expected of its sender that would be worth a place at the door.
+    let headers = [(header::CONNECTION, "close")];
+    (status, headers, axum::Json(error_body(code, message))).into_response()
 }
 
 fn error_body(code: &str, message: &str) -> serde_json::Value {

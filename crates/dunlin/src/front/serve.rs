@@ -16,7 +16,6 @@ use dunlin_core::{limits::SUBSCRIBE_WAIT, metrics::RefusalLabel};
 use hyper::{
     Request, StatusCode,
     body::Incoming,
-    header::{self, HeaderValue},
     server::conn::http1,
     service::{Service, service_fn},
 };
@@ -128,7 +127,5 @@ where
 /// The answer to whoever may not come in, and the last one.
 fn denied() -> Response {
     let message = "your address may not come in here";
-    let mut response = refuse(StatusCode::FORBIDDEN, "address_denied", message);
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
+    refuse(StatusCode::FORBIDDEN, "address_denied", message)
 }

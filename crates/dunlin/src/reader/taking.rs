@@ -265,7 +265,7 @@ impl Reader {
         frames: &mut [u8],
         slice: &mut Slice,
     ) -> Result<Progress, End> {
-        let end = |why| End { why, close_frame: connection.close_frame(why) };
+        let end = |why| End { why, close_frame: shard.close_frame(connection, why) };
         let mut progress = Progress::default();
         if !commands.is_empty() {
             let left = shard.take_message(connection, &commands, slice).map_err(end)?;

@@ -80,7 +80,7 @@ impl Shard {
         }
         let code = u16::try_from(code).ok().and_then(CloseCode::new);
         let frame = code.map(|code| dunlin_ws::close_frame(code, reason));
-        let frame = frame.unwrap_or_else(|| connection.close_frame(Disconnect::Forced));
+        let frame = frame.unwrap_or_else(|| self.close_frame(connection, Disconnect::Forced));
         self.end_with(connection, Disconnect::Forced, frame);
     }
 }

@@ -13,10 +13,7 @@ use dunlin_core::{
 use tokio::{task::yield_now, time::Instant};
 
 use super::Shard;
-use crate::{
-    backlog::Cause,
-    connection::{Written, close_frame},
-};
+use crate::{backlog::Cause, connection::Written};
 
 /// Writes between two looks at the clock.
 const WRITES_PER_STEP: usize = 64;
@@ -86,7 +83,7 @@ impl Shard {
                     }
                     Notice::PublishFailed(connection, error) => {
                         let why = error.into();
-                        endings.push((connection, why, close_frame(why)));
+                        endings.push((connection, why, self.plain_close_frame(why)));
                     }
                     Notice::End(connection, why, close_frame) => {
                         endings.push((connection, why, close_frame));

@@ -54,6 +54,7 @@ pub(crate) use self::{
 };
 use self::{debts::Debts, outbox::Outbox, tally::Tally};
 use crate::{
+    config::PlainCloseCodes,
     connection::{Client, Closes, Connection, Dialogue, Listener},
     memory::Memory,
     metering::Paces,
@@ -89,6 +90,8 @@ pub(crate) struct Parts {
     pub(crate) memory: Arc<Memory>,
     /// How many closes of a kind the log has had of late.
     pub(crate) closes: Arc<Closes>,
+    /// By which codes clients of the plain dialect are told why they are closed.
+    pub(crate) plain_close_codes: PlainCloseCodes,
 }
 
 /// The state of a shard, on its thread.
@@ -142,7 +145,7 @@ impl Decoding {
             RefCell::new(dunlin_ws::Context::new(dunlin_ws::Limits {
                 message_bytes,
                 message_fragments: limits.message_fragments,
-                ..dunlin_ws::Limits::default()
+                inflate_ratio: limits.inflate_ratio,
             }))
         };
         let message_bytes = limits.message_bytes;
@@ -241,6 +244,10 @@ impl Shard {
 
     pub(crate) fn closes(&self) -> &Closes {
         &self.parts.closes
+    }
+
+    pub(crate) fn plain_close_codes(&self) -> PlainCloseCodes {
+        self.parts.plain_close_codes
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
@@ -391,7 +398,10 @@ impl Shard {
         self.take_backlog(connection);
         self.change_debts(connection.note_unhandled(0), 0);
         match connection.stream() {
-            Some(_) => self.parts.ledger.close(why),
+            Some(stream) => {
+                stream.announce_end();
+                self.parts.ledger.close(why);
+            }
             None => self.seats.set(self.seats.get() - 1),
         }
         self.removed.notify_one();

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{Census, Parts, Place, Shard};
-use crate::{connection::close_frame, reader, stream::DetachedStream};
+use crate::{reader, stream::DetachedStream};
 
 /// A running shard, as the front sees it.
 #[derive(Clone)]
@@ -190,7 +190,7 @@ impl Shard {
         let Some(connection) = self.connection(id) else {
             // The seat is gone: over its bound or its time before it had a socket.
             self.parts.ledger.open();
-            stream.say_last(&close_frame(Disconnect::SlowReader));
+            stream.say_last(&self.plain_close_frame(Disconnect::SlowReader));
             self.parts.ledger.close(Disconnect::SlowReader);
             self.record_close_of_seat(id, Disconnect::SlowReader);
             return;

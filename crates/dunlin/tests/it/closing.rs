@@ -1,8 +1,15 @@
 //! How connections end: close codes, and what still passes before a good-bye.
 
-use std::net::Shutdown;
+use std::{
+    io::{BufReader, Read, Write},
+    net::Shutdown,
+};
 
-use crate::harness::{Flock, Message, Node, Opcode, frame, wait_until};
+use rustix::process::Signal;
+
+use crate::harness::{
+    Flock, Message, Node, Opcode, connect, frame, read_response, upgrade_request, wait_until,
+};
 
 /// The echo comes by way of the broker; the good-bye must not overtake it.
 #[test]
@@ -159,4 +166,37 @@ fn a_proxy_that_says_good_bye_for_its_client_is_told_apart() {
     }
     assert_eq!(node.metrics().closed("protocol_error"), 0.0);
     node.wait_until_empty();
+}
+
+#[test]
+fn clients_that_know_the_codes_of_rfc_6455_alone_are_told_no_others() {
+    for (codes, expected) in [("registered", 1012), ("rfc6455", 1001)] {
+        let settings = ["shutdown.accept_for=0s", "shutdown.drain=0s"];
+        let node = Node::start(
+            &[&[format!("plain.close_codes={codes}").as_str()], &settings[..]].concat(),
+        );
+        let mut client = node.join("codes");
+        let mut wrong = node.join("codes");
+        wrong.send_bytes(b"\xc1\x80");
+        assert_eq!(wrong.receive_close().0, 1002);
+        node.signal(Signal::TERM);
+        assert_eq!(client.receive_close(), (expected, "node is leaving, reconnect".to_owned()));
+    }
+}
+
+#[test]
+fn a_refused_upgrade_ends_its_connection_and_an_agreed_one_does_not_say_so() {
+    let node = Node::start(&["limits.connections=1"]);
+    let mut stream = BufReader::new(connect(node.address).unwrap());
+    let request = upgrade_request("/ws/one");
+    stream.get_mut().write_all(request.as_bytes()).unwrap();
+    let agreed = read_response(&mut stream).unwrap();
+    assert_eq!((agreed.status, agreed.header("connection")), (101, Some("Upgrade")));
+    for (path, status) in [("/ws/two", 503), ("/ws/no:such", 404), ("/ws/", 400)] {
+        let mut stream = BufReader::new(connect(node.address).unwrap());
+        stream.get_mut().write_all(upgrade_request(path).as_bytes()).unwrap();
+        let refused = read_response(&mut stream).unwrap();
+        assert_eq!((refused.status, refused.header("connection")), (status, Some("close")));
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0, "{path} is closed");
+    }
 }

@@ -163,3 +163,19 @@ fn bombs_and_broken_data_are_closed_and_cost_no_memory() {
     drop(bystander);
     node.wait_until_empty();
 }
+
+#[test]
+fn how_much_a_message_may_be_compressed_is_for_the_operator_to_say() {
+    let zeros = compressed_frame(Opcode::Binary, &deflate(&[0; 60_000]));
+    assert!(zeros.len() < 600);
+    for (ratio, passes) in [("100", false), ("1000", true), ("0", true)] {
+        let setting = format!("limits.inflate_ratio={ratio}");
+        let node = Node::start(&["ws.compression=true", &setting]);
+        let mut client = join_compressed(&node, "zeros");
+        client.send_bytes(&zeros);
+        match passes {
+            true => assert_eq!(receive(&mut client).1, [0; 60_000], "{ratio}"),
+            false => assert_eq!(client.receive_close().0, 1009, "{ratio}"),
+        }
+    }
+}

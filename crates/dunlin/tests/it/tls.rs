@@ -155,6 +155,33 @@ fn what_a_client_sends_before_it_has_its_101_is_not_lost() {
     node.wait_until_empty();
 }
 
+/// Without it, a client could not tell the end of a stream from one that somebody cut.
+#[test]
+fn whoever_ends_it_the_stream_has_the_end_that_tls_asks_for() {
+    let node = TlsNode::start(&[]);
+    let good_bye = frame(Opcode::Close, &1000_u16.to_be_bytes());
+    let mistake = b"\xc1\x80".to_vec();
+    for (what, bytes) in [("good-bye", good_bye), ("mistake", mistake), ("silence", Vec::new())] {
+        let mut stream = node.handshake(connect(node.node.address).unwrap());
+        stream.write_all(upgrade_request("/ws/end").as_bytes()).unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.extend(byte);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101 "), "{what}");
+        stream.write_all(&bytes).unwrap();
+        if what == "silence" {
+            stream.conn.send_close_notify();
+            stream.flush().unwrap();
+        }
+        let end = stream.read_to_end(&mut Vec::new());
+        assert!(end.is_ok(), "{what}: {end:?}");
+    }
+    node.wait_until_empty();
+}
+
 #[test]
 fn a_slow_reader_finds_whole_messages_and_the_reason() {
     let node = TlsNode::start(&["limits.backlog_bytes=64KiB", "limits.backlog_age=5m"]);
