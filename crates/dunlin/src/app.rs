@@ -36,7 +36,7 @@ use crate::{
     api::{self, Api},
     bounds,
     broker::ChosenBroker,
-    config::Config,
+    config::{Config, Mode},
     connection::Closes,
     control::{self, Control},
     front::{
@@ -44,6 +44,7 @@ use crate::{
         accept::{Accepting, Acceptor},
         crowd::Crowd,
         listen::Listeners,
+        origin::Pages,
         peer::{AddressLists, Proxies},
         tls::{self, Certificate, Tls},
     },
@@ -80,8 +81,7 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
     let shard_count = bounds::shard_count(config);
     // One for each shard, and the last one for what nodes tell one another.
     let mut inboxes: Vec<_> = (0..=shard_count).map(|_| Arc::new(Inbox::new(&limits))).collect();
-    let interest = Interest::new(inboxes.clone()).with_ring_bytes(limits.ring_bytes);
-    let interest = Arc::new(interest);
+    let interest = Arc::new(Interest::new(inboxes.clone()).with_ring_bytes(limits.ring_bytes));
     let control_inbox = inboxes.remove(shard_count);
     let mut registry = Registry::with_prefix("dunlin");
     let start = ChosenBroker::start(&config.redis, &limits, &interest, &mut registry);
@@ -178,7 +178,8 @@ fn front(
         registry,
         plain: Plain::new(&config.plain)?,
         compression: config.ws.compression,
-        allowed_origins: config.client.allowed_origins.clone(),
+        pages: Pages::new(&config.client.allowed_origins, config.mode),
+        has_demo: config.mode == Mode::Development,
         crowd: Crowd::new(bounds::address_bounds(config)),
         memory: shared.memory,
         places: Places::new(seats_max),

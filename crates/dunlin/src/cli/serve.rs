@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::flags::ConfigFlags;
 use crate::{
     app,
-    config::{Config, Loaded, Problems},
+    config::{Config, Loaded, Problems, insecure_modes},
     logging,
 };
 
@@ -49,25 +49,4 @@ fn greet(config: &Config, from: &str) {
     for (key, what) in insecure_modes(config) {
         tracing::warn!("INSECURE: {key} = true, so {what}; never do that where strangers are");
     }
-}
-
-/// The modes for trials that are on, and what they open.
-fn insecure_modes(config: &Config) -> impl Iterator<Item = (&'static str, &'static str)> {
-    let client = &config.client;
-    let (token, subscription_token) = (&client.token, &client.subscription_token.token);
-    let modes = [
-        (client.insecure, "client.insecure", "everybody may connect, subscribe and publish"),
-        (
-            token.insecure_skip_signature_verify,
-            "client.token.insecure_skip_signature_verify",
-            "everybody can be any user",
-        ),
-        (
-            subscription_token.insecure_skip_signature_verify,
-            "client.subscription_token.insecure_skip_signature_verify",
-            "everybody can enter any channel",
-        ),
-        (config.http_api.insecure, "http_api.insecure", "everybody may call the http api"),
-    ];
-    modes.into_iter().filter(|(is_on, ..)| *is_on).map(|(_, key, what)| (key, what))
 }

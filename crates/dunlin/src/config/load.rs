@@ -12,7 +12,7 @@ use toml::Value;
 use super::{
     Config, Place, Problem, Problems, check, doubt, environment, file,
     keys::{self, DEFAULTS, NAMESPACES},
-    suggest,
+    production, suggest,
 };
 
 /// Where settings come from, the weakest first.
@@ -108,7 +108,9 @@ fn lay(settings: Vec<Setting>, mut problems: Vec<Problem>) -> Result<Loaded, Pro
         return Err(Problems(problems));
     }
     let config: Config = table.try_into().expect("each value was accepted on its own");
-    let problems = placed(check::problems(&config), &places);
+    let mut problems = check::problems(&config);
+    problems.extend(production::problems(&config, |key| places.contains_key(key)));
+    let problems = placed(problems, &places);
     if !problems.is_empty() {
         return Err(Problems(problems));
     }

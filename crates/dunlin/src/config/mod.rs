@@ -1,24 +1,25 @@
 //! The configuration as written. `default.toml` holds every key with its default and is its
 //! documentation; [`load`] lays file, environment and flags over it; `check` looks across keys
-//! for what cannot work, `doubt` for what is hardly meant. Components get the parts they need,
-//! never the whole [`Config`].
+//! for what cannot work, `production` for what is unsafe among strangers, `doubt` for what is
+//! hardly meant. Components get the parts they need, never the whole [`Config`].
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::environment::FILE_VARIABLE;
 pub use self::{
     channel::{ChannelConfig, NamespaceConfig},
     client::{ClientConfig, PersonalChannelConfig, SubscriptionTokenConfig, TokenConfig},
     load::{Loaded, Setting, Sources, load},
     plain::{PlainCloseCodes, PlainConfig, PlainSubprotocols},
     problem::{Place, Problem, Problems},
+    production::Mode,
     rates::{RateLimitsConfig, RatesConfig},
     redis_url::RedisUrls,
     secret::Secrets,
 };
+pub(crate) use self::{environment::FILE_VARIABLE, production::insecure_modes};
 
 mod load;
 
@@ -31,6 +32,7 @@ mod file;
 mod keys;
 mod plain;
 mod problem;
+mod production;
 mod rates;
 mod redis_url;
 mod secret;
@@ -45,6 +47,8 @@ pub const DEFAULT: &str = include_str!("default.toml");
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    /// Whether what is unsafe among strangers is refused.
+    pub mode: Mode,
     /// Address to accept connections on.
     #[serde(with = "units::address")]
     pub listen: SocketAddr,

@@ -33,7 +33,7 @@ use dunlin_core::{
 };
 use prometheus_client::registry::Registry;
 
-use self::{crowd::Crowd, origin::OriginPattern};
+use self::{crowd::Crowd, origin::Pages};
 use crate::{
     api::{self, Api},
     config::{PlainConfig, PlainSubprotocols},
@@ -69,8 +69,10 @@ pub(crate) struct Front {
     pub(crate) registry: Registry,
     pub(crate) plain: Plain,
     pub(crate) compression: bool,
-    /// Pages that may connect; none = all.
-    pub(crate) allowed_origins: Vec<OriginPattern>,
+    /// Which pages may connect.
+    pub(crate) pages: Pages,
+    /// Whether the pages are there that show the node.
+    pub(crate) has_demo: bool,
     /// What an address may have.
     pub(crate) crowd: Arc<Crowd>,
     /// How full the node's memory is.
@@ -97,8 +99,8 @@ impl Front {
 
 /// The routes for clients.
 pub(crate) fn public(front: Arc<Front>) -> Router {
-    Router::new()
-        .merge(demo::routes())
+    let pages = if front.has_demo { demo::routes() } else { Router::new() };
+    pages
         .route("/ws", any(upgrade::default_channel))
         .route("/ws/", any(upgrade::no_channel))
         .route("/ws/{*channel}", any(upgrade::channel))

@@ -4,6 +4,8 @@ use std::{fmt, net::Ipv6Addr, str::FromStr};
 
 use hyper::{HeaderMap, header};
 
+use crate::config::Mode;
+
 /// Origins that are allowed: one, or those of all subdomains of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OriginPattern {
@@ -28,26 +30,66 @@ struct Origin {
 )]
 pub struct InvalidOrigin;
 
-/// Whether whoever sent these headers may connect: anybody without patterns, and whoever is no
-/// browser, which shows by the lack of the header. `null`, which stands for pages from nowhere in
-/// particular, is no origin.
-pub(super) fn is_allowed(patterns: &[OriginPattern], headers: &HeaderMap) -> bool {
-    if patterns.is_empty() {
-        return true;
-    }
-    let mut values = headers.get_all(header::ORIGIN).iter();
-    match (values.next(), values.next()) {
-        (None, _) => true,
-        (Some(value), None) => {
-            let origin = value.to_str().ok().and_then(|text| text.parse().ok());
-            origin.is_some_and(|origin| patterns.iter().any(|pattern| pattern.matches(&origin)))
+/// Which pages may connect.
+#[derive(Clone, Debug)]
+pub(crate) enum Pages {
+    /// All.
+    Any,
+    /// Those of the host that they connect to.
+    SameHost,
+    /// Those of these origins.
+    Of(Vec<OriginPattern>),
+}
+
+impl Pages {
+    /// Those of `patterns`; without any, whatever is usual in this mode.
+    pub(crate) fn new(patterns: &[OriginPattern], mode: Mode) -> Self {
+        match (patterns, mode) {
+            ([], Mode::Development) => Self::Any,
+            ([], Mode::Production) => Self::SameHost,
+            (patterns, _) => Self::Of(patterns.to_vec()),
         }
-        // Nobody says which of them is meant.
-        (Some(_), Some(_)) => false,
+    }
+
+    /// Whether whoever sent these headers may connect. So may whoever is no browser, which shows by
+    /// the lack of the header. `null`, which stands for pages from nowhere in particular, is no
+    /// origin.
+    pub(super) fn may_connect(&self, headers: &HeaderMap) -> bool {
+        if matches!(self, Self::Any) {
+            return true;
+        }
+        let mut values = headers.get_all(header::ORIGIN).iter();
+        match (values.next(), values.next()) {
+            (None, _) => true,
+            (Some(value), None) => {
+                let origin = value.to_str().ok().and_then(|text| text.parse().ok());
+                origin.is_some_and(|origin| self.have(&origin, headers))
+            }
+            // Nobody says which of them is meant.
+            (Some(_), Some(_)) => false,
+        }
+    }
+
+    fn have(&self, origin: &Origin, headers: &HeaderMap) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Of(patterns) => patterns.iter().any(|pattern| pattern.matches(origin)),
+            // The scheme is not compared: TLS may have ended before.
+            Self::SameHost => {
+                let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+                let here = host.and_then(|host| Origin::from_parts(&origin.scheme, host));
+                here.is_some_and(|here| here == *origin)
+            }
+        }
     }
 }
 
 impl OriginPattern {
+    /// Whether it is the pages of a whole top-level domain.
+    pub(crate) fn is_of_all(&self) -> bool {
+        self.has_wildcard && !self.origin.host.contains('.')
+    }
+
     fn matches(&self, origin: &Origin) -> bool {
         let Origin { scheme, host, port } = &self.origin;
         let host_matches = match self.has_wildcard {
@@ -146,7 +188,30 @@ mod tests {
         for origin in origins {
             headers.append(header::ORIGIN, origin.parse().unwrap());
         }
-        is_allowed(&[pattern.parse().unwrap()], &headers)
+        Pages::Of(vec![pattern.parse().unwrap()]).may_connect(&headers)
+    }
+
+    #[test]
+    fn pages_of_the_same_host_are_those_with_the_same_port_too() {
+        for (host, origin, expected) in [
+            ("example.com", "https://example.com", true),
+            ("example.com", "http://example.com", true),
+            ("example.com:443", "https://example.com", true),
+            ("Example.com:8443", "https://example.com:8443", true),
+            ("example.com:8443", "https://example.com", false),
+            ("example.com", "https://www.example.com", false),
+            ("example.com", "https://example.com.evil.test", false),
+            ("[2001:DB8::1]:80", "http://[2001:db8::1]", true),
+            ("example.com", "null", false),
+            ("", "https://example.com", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.append(header::ORIGIN, origin.parse().unwrap());
+            headers.append(header::HOST, host.parse().unwrap());
+            assert_eq!(Pages::SameHost.may_connect(&headers), expected, "{host} {origin}");
+            headers.remove(header::ORIGIN);
+            assert!(Pages::SameHost.may_connect(&headers), "no page");
+        }
     }
 
     #[test]
@@ -211,7 +276,7 @@ mod tests {
         assert!(!allows("https://example.com", &["https://example.com", "https://example.com"]));
         let mut headers = HeaderMap::new();
         headers.insert(header::ORIGIN, "null".parse().unwrap());
-        assert!(is_allowed(&[], &headers));
+        assert!(Pages::Any.may_connect(&headers));
     }
 
     #[test]

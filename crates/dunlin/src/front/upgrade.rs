@@ -28,7 +28,6 @@ use super::{
     Front,
     crowd::{AddressPlace, Crowded},
     door::Watched,
-    origin,
     peer::ClientAddress,
     refuse,
 };
@@ -131,7 +130,7 @@ async fn upgrade_plain(front: &Arc<Front>, channel: ChannelName, request: Reques
 }
 
 async fn upgrade(front: &Arc<Front>, newcomer: Newcomer, mut request: Request) -> Response {
-    if !origin::is_allowed(&front.allowed_origins, request.headers()) {
+    if !front.pages.may_connect(request.headers()) {
         front.count_refusal("origin_denied");
         let message = "pages of this origin may not connect";
         return refuse(StatusCode::FORBIDDEN, "origin_denied", message);

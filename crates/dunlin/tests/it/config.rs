@@ -4,7 +4,7 @@ use std::{fs, process::Command};
 
 use crate::{
     cli::{dunlin, stderr, stdout},
-    harness::Node,
+    harness::{Client, Node, connect, get, upgrade_request},
 };
 
 #[test]
@@ -96,4 +96,40 @@ fn what_is_hardly_meant_is_said_at_start_and_by_check_config() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(printed.contains(&format!("# warning: {doubt}")), "{printed}");
+}
+
+#[test]
+fn production_refuses_what_is_unsafe_all_of_it_at_once() {
+    let settings = ["--set", "mode=production", "--set", "client.insecure=true"];
+    for verb in ["serve", "check-config"] {
+        let output = dunlin(&[&[verb], &settings[..]].concat());
+        assert_eq!(output.status.code(), Some(78), "{verb}");
+        let said = stderr(&output);
+        for key in ["client.insecure", "allow_plain_publish", "internal.listen", "tls.cert_file"] {
+            let lines = said.lines().filter(|line| line.contains(&format!("{key}: mode is")));
+            assert_eq!(lines.count(), 1, "{key} in {said}");
+        }
+    }
+}
+
+#[test]
+fn in_production_pages_of_the_same_host_connect_and_there_is_no_demo() {
+    let node = Node::start(&[
+        "mode=production",
+        "internal.listen=127.0.0.1:0",
+        "proxy.trusted=127.0.0.1",
+        "limits.address_connections=100",
+        "channel.without_namespace.allow_plain_subscribe=true",
+        "channel.without_namespace.allow_plain_publish=true",
+    ]);
+    assert_eq!(get(node.address, "/").status, 404);
+    assert_eq!(get(node.address, "/memory").status, 404);
+    let refusal = |origin: &str| {
+        let headers = format!("Host: chat.test\r\nOrigin: {origin}");
+        let request = upgrade_request("/ws/chat").replace("Host: localhost", &headers);
+        let upgraded = Client::upgrade(connect(node.address).unwrap(), &request);
+        upgraded.err().map(|response| response.expect("an answer").status)
+    };
+    assert_eq!(refusal("https://chat.test"), None);
+    assert_eq!(refusal("https://evil.test"), Some(403));
 }
