@@ -16,6 +16,7 @@ use std::{
     io::{self, ErrorKind},
     net::Ipv6Addr,
     sync::Arc,
+    time::Duration,
 };
 
 use dunlin_core::{error::Disconnect, ids::ConnectionId, session::Session};
@@ -59,18 +60,22 @@ pub(crate) struct Connection {
     id: ConnectionId,
     /// When its seat was reserved, in tenths of a second since the shard began.
     reserved_at: u32,
+    /// Time of the shard that what it sent has taken, in microseconds; stops at the highest number.
+    used_us: Cell<u32>,
     compression: Compression,
     /// Bytes it sent that wait in its reader.
     unhandled_bytes: Cell<u32>,
     /// Why the connection ends, once that is decided.
     ending: Cell<Option<Disconnect>>,
-    /// Whether nothing was heard since the last ping.
-    is_quiet: Cell<bool>,
-    /// Whether its reader waits until there is room for more publishes.
-    is_held: Cell<bool>,
-    /// Whether what is written to it waits in its backlog for something that has to come first.
-    is_held_back: Cell<bool>,
+    flags: Cell<u8>,
 }
+
+/// Nothing was heard since the last ping.
+const QUIET: u8 = 1;
+/// Its reader waits until there is room for more publishes.
+const HELD: u8 = 2;
+/// What is written to it waits in its backlog for something that has to come first.
+const HELD_BACK: u8 = 4;
 
 /// What became of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,9 +108,8 @@ impl Connection {
             unhandled_bytes: Cell::new(0),
             ending: Cell::new(None),
             last_run: Cell::new(0),
-            is_quiet: Cell::new(false),
-            is_held: Cell::new(false),
-            is_held_back: Cell::new(false),
+            used_us: Cell::new(0),
+            flags: Cell::new(0),
             _place: place,
         }
     }
@@ -141,9 +145,29 @@ impl Connection {
         self.dialogue().map(Dialogue::recoveries)
     }
 
+    fn has_flag(&self, flag: u8) -> bool {
+        self.flags.get() & flag != 0
+    }
+
+    fn set_flag(&self, flag: u8, is_on: bool) {
+        let others = self.flags.get() & !flag;
+        self.flags.set(if is_on { others | flag } else { others });
+    }
+
+    /// What it sent has taken so much of the shard's time.
+    pub(crate) fn note_used(&self, time: Duration) {
+        let used_us = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        self.used_us.set(self.used_us.get().saturating_add(used_us));
+    }
+
+    /// Time of the shard that what it sent has taken, in microseconds.
+    pub(crate) fn used_us(&self) -> u32 {
+        self.used_us.get()
+    }
+
     /// From now on what is written waits until [`Shard::write_first`].
     pub(crate) fn hold_back(&self) {
-        self.is_held_back.set(true);
+        self.set_flag(HELD_BACK, true);
     }
 
     pub(crate) fn compression(&self) -> Compression {
@@ -165,21 +189,21 @@ impl Connection {
 
     /// Notes a sign of life.
     pub(crate) fn hear(&self) {
-        self.is_quiet.set(false);
+        self.set_flag(QUIET, false);
     }
 
     /// Whether nothing was heard since [`Connection::expect_sign_of_life`], although we listened.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.is_quiet.get() && !self.is_held.get()
+        self.has_flag(QUIET) && !self.has_flag(HELD)
     }
 
     /// Notes whether its reader waits for room: its silence is ours then.
     pub(crate) fn hold(&self, is_held: bool) {
-        self.is_held.set(is_held);
+        self.set_flag(HELD, is_held);
     }
 
     pub(crate) fn expect_sign_of_life(&self) {
-        self.is_quiet.set(true);
+        self.set_flag(QUIET, true);
     }
 
     /// Whether `run` is new to this connection. A fan-out with pauses can meet it twice.
@@ -209,7 +233,7 @@ impl Connection {
     /// Whether the client has more to read than it should ask for more before it did. What waits
     /// for something else, or for the end, is no reason.
     pub(crate) fn owes_much(&self) -> bool {
-        if self.ending().is_some() || self.is_held_back.get() {
+        if self.ending().is_some() || self.has_flag(HELD_BACK) {
             return false;
         }
         let is_drained = self.drain.borrow().is_some();

@@ -19,7 +19,7 @@ pub use self::{
     glob::{Glob, InvalidGlob},
     order::{Disconnect, Order, Refresh, Subscribe, Unsubscribe, Whom},
     seen::Seen,
-    survey::{Answer, ConnectionReport, NodeReport, Part, Question},
+    survey::{Answer, ConnectionReport, Measure, NodeReport, Part, Question, TopReport},
 };
 use crate::{channel::ChannelName, ids::NodeId, namespace::Retention};
 

@@ -23,6 +23,26 @@ pub enum Question {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         user: Option<Box<str>>,
     },
+    /// Which connections have most of something.
+    Top {
+        /// Of what.
+        by: Measure,
+        /// How many of them.
+        limit: usize,
+    },
+}
+
+/// What connections can be compared by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// Time of their shard that what they sent has taken.
+    #[default]
+    Time,
+    /// Bytes that wait until they read.
+    Owed,
+    /// Subscriptions.
+    Channels,
 }
 
 /// A part of the answer of one node.
@@ -50,6 +70,8 @@ pub enum Part {
     Channels(Vec<(ChannelName, usize)>),
     /// Some of its connections.
     Connections(Vec<ConnectionReport>),
+    /// Those of its connections that have most of something.
+    Top(Vec<TopReport>),
 }
 
 impl Part {
@@ -60,6 +82,7 @@ impl Part {
             Self::Node(_) => 1,
             Self::Channels(channels) => channels.len(),
             Self::Connections(connections) => connections.len(),
+            Self::Top(connections) => connections.len(),
         }
     }
 
@@ -75,6 +98,7 @@ impl Part {
             Self::Node(_) => {}
             Self::Channels(channels) => channels.truncate(len),
             Self::Connections(connections) => connections.truncate(len),
+            Self::Top(connections) => connections.truncate(len),
         }
     }
 }
@@ -110,4 +134,39 @@ pub struct ConnectionReport {
     /// The channels it is subscribed to.
     #[serde(with = "text::channel_list")]
     pub channels: Vec<ChannelName>,
+}
+
+/// What one connection costs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopReport {
+    /// What the log calls it on its node.
+    pub connection: Box<str>,
+    /// Its client id; empty = it has none.
+    pub client: Box<str>,
+    /// Its user; empty = nobody in particular.
+    pub user: Box<str>,
+    /// Where it is; empty = unknown.
+    pub address: Box<str>,
+    /// What it speaks.
+    pub dialect: Box<str>,
+    /// For how many seconds it has been there.
+    pub age_s: u64,
+    /// Time of its shard that what it sent has taken, in microseconds.
+    pub used_us: u32,
+    /// Bytes that wait until it reads.
+    pub owed_bytes: usize,
+    /// How many channels it is subscribed to.
+    pub channels: usize,
+}
+
+impl TopReport {
+    /// How much it has of something.
+    #[must_use]
+    pub fn by(&self, measure: Measure) -> usize {
+        match measure {
+            Measure::Time => self.used_us as usize,
+            Measure::Owed => self.owed_bytes,
+            Measure::Channels => self.channels,
+        }
+    }
 }

@@ -83,6 +83,7 @@ fn surveys_survive_as_text() {
     check(Body::Question(Question::Node {}));
     check(Body::Question(Question::Channels { pattern: Glob::new("news:*").unwrap() }));
     check(Body::Question(Question::Connections { user: None }));
+    check(Body::Question(Question::Top { by: Measure::Owed, limit: 3 }));
     for part in [
         Part::Channels(vec![(channel("a"), 1), (channel("b"), 2)]),
         Part::Connections(vec![ConnectionReport {
@@ -90,6 +91,17 @@ fn surveys_survive_as_text() {
             user: "".into(),
             protocol: "json".into(),
             channels: vec![channel("a")],
+        }]),
+        Part::Top(vec![TopReport {
+            connection: "0-1-2".into(),
+            client: "c".into(),
+            user: "".into(),
+            address: "::1".into(),
+            dialect: "plain".into(),
+            age_s: 1,
+            used_us: 2,
+            owed_bytes: 3,
+            channels: 4,
         }]),
     ] {
         let to = MessageId { node: NodeId::new(1), number: 2 };

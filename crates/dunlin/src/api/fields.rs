@@ -141,6 +141,13 @@ pub struct Connections {
     pub expression: Option<String>,
 }
 
+/// The fields of `top`.
+#[derive(Debug, Deserialize)]
+pub struct Top {
+    pub by: Option<String>,
+    pub limit: Option<usize>,
+}
+
 /// The fields of `rpc`.
 #[derive(Debug, Deserialize)]
 pub struct Rpc {

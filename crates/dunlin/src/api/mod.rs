@@ -59,6 +59,7 @@ impl Api {
             Call::Channels(fields) => self.channels(fields).await,
             Call::Connections(fields) => self.connections(fields).await,
             Call::Info => self.info().await,
+            Call::Top(fields) => self.top(fields).await,
             Call::Unknown => Err(ClientError::MethodNotFound.into()),
         }
     }

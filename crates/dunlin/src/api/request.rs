@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::fields::{
     Channels, Connections, Disconnect, History, InvalidateUserTokens, OfChannel, Publish, Refresh,
-    RevokeToken, Rpc, Subscribe, Unsubscribe,
+    RevokeToken, Rpc, Subscribe, Top, Unsubscribe,
 };
 
 /// Most arrays and objects within each other in a body.
@@ -64,6 +64,8 @@ pub enum Call {
     Connections(Connections),
     /// How the nodes are.
     Info,
+    /// Which connections have most of something.
+    Top(Top),
     /// A method of an extension.
     Rpc(Rpc),
     /// Revokes a token.
@@ -95,7 +97,7 @@ pub enum Undecodable {
 }
 
 /// The names of all methods that are called alone or in a batch, as in `/api/publish`.
-pub const METHODS: [&str; 16] = [
+pub const METHODS: [&str; 17] = [
     "publish",
     "broadcast",
     "subscribe",
@@ -109,6 +111,7 @@ pub const METHODS: [&str; 16] = [
     "channels",
     "connections",
     "info",
+    "top",
     "rpc",
     "revoke_token",
     "invalidate_user_tokens",
@@ -153,6 +156,7 @@ impl Call {
             "channels" => Self::Channels(read(fields)?),
             "connections" => Self::Connections(read(fields)?),
             "info" => read::<Nothing>(fields).map(|_| Self::Info)?,
+            "top" => Self::Top(read(fields)?),
             "rpc" => Self::Rpc(read(fields)?),
             "revoke_token" => Self::RevokeToken(read(fields)?),
             "invalidate_user_tokens" => Self::InvalidateUserTokens(read(fields)?),
@@ -177,6 +181,7 @@ impl Call {
             Self::Channels(_) => "channels",
             Self::Connections(_) => "connections",
             Self::Info => "info",
+            Self::Top(_) => "top",
             Self::Rpc(_) => "rpc",
             Self::RevokeToken(_) => "revoke_token",
             Self::InvalidateUserTokens(_) => "invalidate_user_tokens",

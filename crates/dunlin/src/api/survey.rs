@@ -1,10 +1,10 @@
 //! What all nodes together know. A node that falls silent before it has answered is
 //! named in the result.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use dunlin_core::{
-    control::{Glob, Part, Question},
+    control::{Glob, Measure, Part, Question, TopReport},
     error::ClientError,
     ids::NodeId,
 };
@@ -37,6 +37,7 @@ enum Found {
     Nodes(Vec<NodeResult>),
     Channels(BTreeMap<String, ChannelResult>),
     Connections(BTreeMap<String, ConnectionResult>),
+    Top(Vec<TopResult>),
 }
 
 /// What was not found.
@@ -86,6 +87,26 @@ struct ConnectionState {
 #[derive(Debug, Serialize)]
 struct Nothing {}
 
+#[derive(Debug, Serialize)]
+struct TopResult {
+    /// The id of its node.
+    node: String,
+    connection: String,
+    client: String,
+    user: String,
+    address: String,
+    dialect: String,
+    /// Seconds.
+    age: u64,
+    used_us: u32,
+    owed_bytes: usize,
+    num_channels: usize,
+}
+
+/// How many connections `top` names if nobody says it, and at most.
+const TOP_USUAL: usize = 10;
+const TOP_MAX: usize = 1000;
+
 impl Api {
     pub(super) async fn info(&self) -> Reply {
         let (parts, rest) = split(self.control.ask(Question::Node {}).await);
@@ -131,6 +152,47 @@ impl Api {
             }
         }
         Ok(answer(Found::Connections(connections), rest))
+    }
+
+    pub(super) async fn top(&self, fields: fields::Top) -> Reply {
+        let by = match fields.by.as_deref() {
+            None | Some("" | "time") => Measure::Time,
+            Some("owed") => Measure::Owed,
+            Some("channels") => Measure::Channels,
+            Some(_) => return Err(Failure::of_field("by", "expected time, owed or channels")),
+        };
+        let limit = match fields.limit {
+            None | Some(0) => TOP_USUAL,
+            Some(limit @ ..=TOP_MAX) => limit,
+            Some(_) => {
+                let why = format!("expected at most {TOP_MAX}");
+                return Err(Failure::of_field("limit", why));
+            }
+        };
+        let (parts, rest) = split(self.control.ask(Question::Top { by, limit }).await);
+        let reports = parts.flat_map(|(node, part)| match part {
+            Part::Top(reports) => reports.into_iter().map(|one| (node, one)).collect(),
+            _ => Vec::new(),
+        });
+        let mut reports: Vec<_> = reports.collect();
+        reports.sort_by_key(|(_, one)| Reverse(one.by(by)));
+        reports.truncate(limit);
+        Ok(answer(Found::Top(reports.into_iter().map(top_result).collect()), rest))
+    }
+}
+
+fn top_result((node, report): (NodeId, TopReport)) -> TopResult {
+    TopResult {
+        node: node.to_string(),
+        connection: report.connection.into(),
+        client: report.client.into(),
+        user: report.user.into(),
+        address: report.address.into(),
+        dialect: report.dialect.into(),
+        age: report.age_s,
+        used_us: report.used_us,
+        owed_bytes: report.owed_bytes,
+        num_channels: report.channels,
     }
 }
 

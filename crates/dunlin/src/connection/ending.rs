@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
-use super::{Connection, Flushed, writing::Drain};
+use super::{Connection, Flushed, HELD_BACK, writing::Drain};
 use crate::{backlog::Cause, shard::Shard};
 
 /// How long a client may take to read its close frame and to close its side.
@@ -35,7 +35,7 @@ impl Shard {
         self.note_unhandled(connection, 0);
         self.record_close(connection, why, Some(&close_frame));
         self.forget_held_back(connection);
-        connection.is_held_back.set(false);
+        connection.set_flag(HELD_BACK, false);
         self.unsubscribe_all_of(connection);
         if connection.stream().is_none() || why == Disconnect::PongTimeout {
             self.cut(connection, why);

@@ -177,20 +177,20 @@ impl Connection {
     }
 
     /// Client id and user; empty where there is none.
-    fn names(&self) -> (String, String) {
+    pub(crate) fn names(&self) -> (String, String) {
         let Some(session) = self.session() else { return Default::default() };
         let session = session.borrow();
         (cut(session.client()).to_owned(), cut(session.user()).to_owned())
     }
 
-    fn address_text(&self) -> String {
+    pub(crate) fn address_text(&self) -> String {
         match self.address.is_unspecified() {
             true => String::new(),
             false => self.address.to_canonical().to_string(),
         }
     }
 
-    fn dialect(&self) -> &'static str {
+    pub(crate) fn dialect(&self) -> &'static str {
         match &self.client {
             Client::Plain(_) => "plain",
             Client::Centrifuge(dialogue) => match dialogue.session().borrow().encoding() {

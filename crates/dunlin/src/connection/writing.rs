@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{Connection, Flushed, Written};
+use super::{Connection, Flushed, HELD_BACK, Written};
 use crate::{
     backlog::{Backlog, Cause},
     shard::Shard,
@@ -28,7 +28,7 @@ impl Shard {
         let mut written = 0;
         if let Some(stream) = connection.stream()
             && connection.drain.borrow().is_none()
-            && !connection.is_held_back.get()
+            && !connection.has_flag(HELD_BACK)
         {
             match stream.try_write(frames) {
                 Ok(count) => written = count,
@@ -50,7 +50,7 @@ impl Shard {
         connection: &Rc<Connection>,
         frames: &Bytes,
     ) -> Written {
-        connection.is_held_back.set(false);
+        connection.set_flag(HELD_BACK, false);
         let held_back = self.take_backlog(connection);
         let mut written = self.write(connection, frames, Cause::Asked);
         for (frames, cause) in held_back.into_runs() {
@@ -63,7 +63,7 @@ impl Shard {
 
     /// Forgets what was held back: what should have come before it does not come.
     pub(crate) fn forget_held_back(&self, connection: &Connection) {
-        if connection.is_held_back.get() {
+        if connection.has_flag(HELD_BACK) {
             self.take_backlog(connection);
         }
     }
@@ -122,7 +122,7 @@ impl Shard {
     /// Starts emptying the backlog, unless there is no socket yet or it is being emptied.
     pub(crate) fn start_drain(self: &Rc<Self>, connection: &Rc<Connection>) {
         let mut task = connection.drain.borrow_mut();
-        let may_write = connection.stream().is_some() && !connection.is_held_back.get();
+        let may_write = connection.stream().is_some() && !connection.has_flag(HELD_BACK);
         if task.is_none() && may_write {
             let drain = drain(Rc::clone(self), Rc::clone(connection));
             *task = Some(Box::new(Drain::new(&spawn_local(drain))));

@@ -101,5 +101,6 @@ fn nothing(question: &Question) -> Option<Part> {
         Question::Node {} => None,
         Question::Channels { .. } => Some(Part::Channels(Vec::new())),
         Question::Connections { .. } => Some(Part::Connections(Vec::new())),
+        Question::Top { .. } => Some(Part::Top(Vec::new())),
     }
 }

@@ -1,10 +1,10 @@
 //! What this node answers when it is asked.
 
-use std::{collections::HashMap, mem, sync::Arc};
+use std::{cmp::Reverse, collections::HashMap, mem, sync::Arc};
 
 use dunlin_core::{
     channel::ChannelName,
-    control::{ConnectionReport, NodeReport, Part, Question},
+    control::{ConnectionReport, Measure, NodeReport, Part, Question, TopReport},
 };
 
 use super::{CHANNELS, Control};
@@ -27,6 +27,7 @@ impl Control {
             all.users.extend(census.users);
             all.channels.extend(census.channels);
             all.connections.extend(census.connections);
+            all.top.extend(census.top);
         }
         match question {
             Question::Node {} => vec![Part::Node(self.report(&all))],
@@ -40,6 +41,10 @@ impl Control {
                     one.client.len() + one.user.len() + channels.sum::<usize>()
                 };
                 parts(all.connections, bytes, Part::Connections)
+            }
+            Question::Top { by, limit } => {
+                let bytes = |one: &TopReport| one.client.len() + one.user.len();
+                parts(top(all.top, *by, *limit), bytes, Part::Top)
             }
         }
     }
@@ -55,6 +60,13 @@ impl Control {
             uptime_s: self.started_at.elapsed().as_secs(),
         }
     }
+}
+
+/// Those that have most of something, the first one first.
+fn top(mut connections: Vec<TopReport>, by: Measure, limit: usize) -> Vec<TopReport> {
+    connections.sort_by_key(|one| Reverse(one.by(by)));
+    connections.truncate(limit);
+    connections
 }
 
 /// Each channel once, with its subscribers on all shards.

@@ -249,7 +249,9 @@ impl Reader {
         let published = shard.publish_gathered();
         // What was answered at once leaves before the next read, in one message.
         shard.flush_replies();
-        self.share.charge(&slice);
+        let used = slice.used();
+        self.share.charge(used);
+        connection.note_used(used);
         let around = Around { shard, connection };
         if slice.messages() > 0 && around.is_bounded() {
             self.metering().messages(&around, slice.messages());

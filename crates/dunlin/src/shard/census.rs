@@ -1,10 +1,10 @@
 //! A census: who is on a shard at one moment.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{cmp::Reverse, collections::HashSet, sync::Arc};
 
 use dunlin_core::{
     channel::ChannelName,
-    control::{ConnectionReport, Question},
+    control::{ConnectionReport, Measure, Question, TopReport},
     publication::Encoding,
 };
 
@@ -24,6 +24,8 @@ pub(crate) struct Census {
     pub(crate) channels: Vec<(ChannelName, usize)>,
     /// Clients that have a client id.
     pub(crate) connections: Vec<ConnectionReport>,
+    /// Those that have most of what was asked for.
+    pub(crate) top: Vec<TopReport>,
 }
 
 impl Shard {
@@ -53,6 +55,46 @@ impl Shard {
                 let connections = connections.iter().filter_map(|one| report(one)).collect();
                 Census { connections, ..Census::default() }
             }
+            Question::Top { by, limit } => {
+                Census { top: self.top(*by, *limit), ..Census::default() }
+            }
+        }
+    }
+}
+
+impl Shard {
+    /// The connections that have most of something, the first one first.
+    fn top(&self, by: Measure, limit: usize) -> Vec<TopReport> {
+        let mut all: Vec<_> =
+            self.everyone().into_iter().map(|one| (amount(&one, by), one)).collect();
+        all.retain(|(_, one)| one.stream().is_some());
+        all.sort_unstable_by_key(|(amount, _)| Reverse(*amount));
+        all.truncate(limit);
+        all.iter().map(|(_, one)| self.costs(one)).collect()
+    }
+
+    fn costs(&self, connection: &Connection) -> TopReport {
+        let (client, user) = connection.names();
+        TopReport {
+            connection: connection.id().to_string().into(),
+            client: client.into(),
+            user: user.into(),
+            address: connection.address_text().into(),
+            dialect: connection.dialect().into(),
+            age_s: self.age_of(connection).as_secs(),
+            used_us: connection.used_us(),
+            owed_bytes: connection.backlog_bytes(),
+            channels: amount(connection, Measure::Channels),
+        }
+    }
+}
+
+fn amount(connection: &Connection, by: Measure) -> usize {
+    match by {
+        Measure::Time => connection.used_us() as usize,
+        Measure::Owed => connection.backlog_bytes(),
+        Measure::Channels => {
+            connection.session().map_or(1, |session| session.borrow().subscriptions().len())
         }
     }
 }

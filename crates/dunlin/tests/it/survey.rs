@@ -121,3 +121,45 @@ fn an_answer_of_more_parts_than_may_be_on_their_way_is_whole() {
     let of = &connections["connections"].as_object().unwrap().values().next().unwrap()["state"];
     assert_eq!(of["channels"].as_object().unwrap().len(), CHANNELS);
 }
+
+#[test]
+fn who_costs_most_comes_first_wherever_it_is() {
+    Flock::each(&SETTINGS, |flock| {
+        let (near, far) = (flock.node(0), flock.node(1));
+        let mut quiet = near.join("quiet");
+        let mut busy = far.join("busy");
+        for _ in 0..100 {
+            busy.send_text("work");
+            assert_eq!(busy.receive_text(), "work");
+        }
+        let mut member = CentrifugeClient::connect(near, "eve");
+        let client = near.result("connections", "{}")["connections"].as_object().unwrap().clone();
+        let client = client.keys().next().unwrap().clone();
+        for channel in ["a", "b", "c"] {
+            member.subscribe(channel);
+        }
+        let top = |body: &str| near.result("top", body)["top"].as_array().unwrap().clone();
+
+        let by_time = top(r#"{"limit": 2}"#);
+        assert_eq!(by_time.len(), 2);
+        assert_eq!((&by_time[0]["dialect"], &by_time[0]["user"]), (&json!("plain"), &json!("")));
+        assert_eq!(by_time[0]["address"], "127.0.0.1");
+        assert!(by_time[0]["used_us"].as_u64().unwrap() >= 400, "{by_time:?}");
+
+        let by_channels = top(r#"{"by": "channels"}"#);
+        assert_eq!(by_channels.len(), 3);
+        let first = &by_channels[0];
+        assert_eq!((&first["client"], &first["user"]), (&json!(client), &json!("eve")));
+        assert_eq!(
+            (&first["num_channels"], &first["dialect"]),
+            (&json!(3), &json!("centrifuge-json"))
+        );
+        assert_eq!(by_channels[1]["num_channels"], 1);
+
+        for bad in [r#"{"by": "beauty"}"#, r#"{"limit": 1001}"#] {
+            assert_eq!(near.error("top", bad), 107, "{bad}");
+        }
+        quiet.send_text("still here");
+        assert_eq!(quiet.receive_text(), "still here");
+    });
+}
