@@ -4,12 +4,13 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use crate::harness::{Flock, KEY_SETTING, NodeCommand, exchange, get, wait_until};
 
-const PAGES: [&str; 6] = [
+const PAGES: [&str; 7] = [
     "README.md",
     "SECURITY.md",
     "docs/http-api.md",
     "docs/operations.md",
     "docs/out-of-scope.md",
+    "docs/security.md",
     "docs/tokens.md",
 ];
 
@@ -109,8 +110,67 @@ fn links_between_the_pages_lead_somewhere() {
         let text = page(path);
         let folder = root().join(path).parent().unwrap().to_owned();
         for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
-            let is_ours = !link.starts_with("https://");
-            assert!(!is_ours || folder.join(link).exists(), "{path}: {link} is not there");
+            if link.starts_with("https://") {
+                continue;
+            }
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { root().join(path) } else { folder.join(file) };
+            assert!(target.exists(), "{path}: {link} is not there");
+            let headings = || fs::read_to_string(&target).unwrap();
+            let leads =
+                heading.is_empty() || headings().lines().any(|line| anchor(line) == heading);
+            assert!(leads, "{path}: {link} has no such heading");
         }
+    }
+}
+
+/// What a heading is called in links.
+fn anchor(line: &str) -> String {
+    let title = line.trim_start_matches('#').trim_start();
+    let is_heading = title.len() < line.len();
+    let kept = title.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    match is_heading {
+        true => kept.collect::<String>().to_lowercase().replace(' ', "-"),
+        false => String::new(),
+    }
+}
+
+/// Whoever changes a default reads there what it protects from.
+#[test]
+fn defaults_that_the_page_about_security_names_are_so() {
+    let default: toml::Table = page("crates/dunlin/src/config/default.toml").parse().unwrap();
+    let text = page("docs/security.md");
+    for (key, value, words) in [
+        ("limits.handshakes", "1024", "1,024 places"),
+        ("limits.handshake_age", "\"10s\"", "10 s to the end of the handshake"),
+        ("limits.address_handshakes", "512", "512 silent ones"),
+        ("limits.header_bytes", "\"16KiB\"", "| 16 KiB |"),
+        ("limits.address_connections", "0", "| nothing hinders it | `limits.address_connections`"),
+        ("client.user_connection_limit", "0", "| nothing hinders it | `client.user_conn"),
+        ("limits.message_bytes", "\"64KiB\"", "| 64 KiB, 256 fragments, 30 s;"),
+        ("limits.message_fragments", "256", "256 fragments"),
+        ("limits.message_age", "\"30s\"", "30 s;"),
+        ("ws.compression", "false", "compression is off"),
+        ("limits.inflate_ratio", "100", "at most 100 times"),
+        ("limits.control_rate", "10", "10 a second"),
+        ("limits.control_burst", "30", "30 at once"),
+        ("limits.answers_bytes", "\"64MiB\"", "64 MiB of answers"),
+        ("limits.backlog_bytes", "\"1MiB\"", "1 MiB for each client"),
+        ("limits.backlog_age", "\"10s\"", "nothing taken for 10 s"),
+        ("limits.history_bytes", "\"256MiB\"", "256 MiB of histories"),
+        ("client.channel_limit", "128", "128 for each client"),
+        ("client.expired_close_delay", "\"25s\"", "(25 s)"),
+        ("client.token.jwks_age_max", "\"1day\"", "a day after it was last fetched"),
+        ("client.allow_anonymous_connect_without_token", "false", "need a token"),
+        ("channel.without_namespace.allow_plain_publish", "true", "may do both in channels"),
+        ("ws.ping_interval", "\"25s\"", "`ws.ping_interval` (25 s)"),
+        ("shutdown.accept_for", "\"2s\"", "`shutdown.accept_for` + `shutdown.drain` (6 s)"),
+        ("shutdown.drain", "\"4s\"", "(6 s)"),
+    ] {
+        let mut names = key.split('.');
+        let section = &default[names.next().unwrap()];
+        let found = names.fold(section, |section, name| &section[name]);
+        assert_eq!(found.to_string(), value, "{key}");
+        assert!(text.contains(words), "{key}: {words:?} is not on the page");
     }
 }
