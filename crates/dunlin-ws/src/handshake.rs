@@ -1,6 +1,8 @@
 //! The opening handshake (RFC 6455, 4.2): judges the head of an HTTP request, makes the answer's
 //! values. Reads headers from any HTTP library; the answer itself is the caller's to write.
 
+use std::net::Ipv6Addr;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use sha1::{Digest, Sha1};
 use thiserror::Error;
@@ -42,7 +44,7 @@ pub enum Refusal {
     /// The request has a body.
     #[error("a websocket handshake has no body")]
     Body,
-    /// `Host` is missing, empty or repeated.
+    /// `Host` is missing, repeated, or no host and port.
     #[error("a websocket handshake has one Host header")]
     Host,
     /// `Connection` does not contain `Upgrade`.
@@ -114,7 +116,7 @@ where
     if all("transfer-encoding").next().is_some() || all("content-length").any(|v| v != b"0") {
         return Err(Refusal::Body);
     }
-    only("host").filter(|host| !host.is_empty()).ok_or(Refusal::Host)?;
+    only("host").filter(|host| is_host(host)).ok_or(Refusal::Host)?;
     if !all("connection").any(|value| lists(value, "upgrade")) {
         return Err(Refusal::Connection);
     }
@@ -136,6 +138,34 @@ where
 fn one<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Option<&'a [u8]> {
     let value = values.next()?;
     values.next().is_none().then_some(value.trim_ascii())
+}
+
+/// Whether a value is a host and maybe a port (RFC 9110, 7.2; RFC 3986, 3.2.2).
+fn is_host(value: &[u8]) -> bool {
+    let Ok(value) = str::from_utf8(value) else { return false };
+    let (is_host, port) = match value.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((address, port)) => (address.parse::<Ipv6Addr>().is_ok(), port),
+            None => return false,
+        },
+        None => {
+            let (name, port) = value.split_at(value.find(':').unwrap_or(value.len()));
+            (is_name(name), port)
+        }
+    };
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    is_host && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+}
+
+fn is_name(name: &str) -> bool {
+    let mut parts = name.split('%');
+    let is_plain = |part: &str| {
+        part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte))
+    };
+    let first = parts.next().unwrap_or_default();
+    let is_encoded =
+        |part: &str| part.len() >= 2 && part.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    !name.is_empty() && is_plain(first) && parts.all(|part| is_encoded(part) && is_plain(part))
 }
 
 /// Whether a list of tokens contains `token`, in any case.
@@ -206,6 +236,12 @@ mod tests {
         check("host", &[], Refusal::Host);
         check("host", &[" "], Refusal::Host);
         check("host", &["a", "a"], Refusal::Host);
+        for host in [
+            "a b", "a/b", "u@a", ":80", "a:b", "a:1:2", "[::1", "::1", "[::g]", "[]", "[::1]x",
+            "é", "a%2", "a%zz", "a\0",
+        ] {
+            check("host", &[host], Refusal::Host);
+        }
         check("connection", &[], Refusal::Connection);
         check("connection", &["keep-alive", "upgrades"], Refusal::Connection);
         check("upgrade", &[], Refusal::Upgrade);
@@ -240,6 +276,9 @@ mod tests {
             assert!(judge_with(name, values).is_ok(), "{name}: {values:?}");
         };
         check("Content-Length", &["0"]);
+        for host in ["127.0.0.1:80", "[::1]", "[2001:db8::1]:443", "a_b.example.", "a%20b", "a:"] {
+            check("host", &[host]);
+        }
         check("CONNECTION", &["keep-alive, uPGRADE"]);
         check("connection", &["keep-alive", "x", "Upgrade"]);
         check("upgrade", &["h2c , WebSocket"]);
