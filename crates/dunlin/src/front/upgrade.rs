@@ -104,11 +104,19 @@ fn agree_to(mut response: Response, subprotocol: Option<HeaderValue>) -> Respons
     response
 }
 
-/// The first subprotocol that a client offers.
+/// The first subprotocol that a client offers. What is no token names none.
 fn first_offered(request: &Request) -> Option<HeaderValue> {
-    let offered = request.headers().get(header::SEC_WEBSOCKET_PROTOCOL)?.to_str().ok()?;
-    let first = offered.split(',').map(str::trim).find(|name| !name.is_empty())?;
+    let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
+    let offered = offered.iter().filter_map(|value| value.to_str().ok());
+    let first =
+        offered.flat_map(|value| value.split(',')).map(str::trim).find(|it| is_token(it))?;
     HeaderValue::from_str(first).ok()
+}
+
+/// RFC 9110 section 5.6.2.
+fn is_token(text: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_part)
 }
 
 /// The subprotocols of the Centrifuge dialect.
