@@ -47,7 +47,8 @@ enum Verdict {
 /// Reads up to where HTTP or TLS begins. Whoever is served is at the address that comes back.
 ///
 /// # Errors
-/// When the connection breaks off. What ends without a word is good: there is nothing to answer.
+/// When the connection breaks off, or ends within the header that is due. What ends without a word
+/// is good: there is nothing to answer.
 pub(super) async fn read(
     stream: &mut Watched,
     near: IpAddr,
@@ -65,7 +66,14 @@ pub(super) async fn read(
             }
             Verdict::Good => return Ok(Ok(client)),
             Verdict::Unfit(unfit) => return Ok(Err(unfit)),
-            Verdict::Unknown if stream.read_early().await? == 0 => return Ok(Ok(client)),
+            Verdict::Unknown if stream.read_early().await? == 0 => {
+                let is_cut = is_header_due && !stream.early().is_empty();
+                return if is_cut {
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                } else {
+                    Ok(Ok(client))
+                };
+            }
             Verdict::Unknown => {}
         }
     }

@@ -78,10 +78,14 @@ fn decode_text(bytes: &[u8]) -> Result<Beginning, Malformed> {
         }
         _ => return Err(Malformed("expected TCP4, TCP6 or UNKNOWN, two addresses and two ports")),
     };
-    if client.is_some() && fields[3..].iter().any(|port| port.parse::<u16>().is_err()) {
-        return Err(Malformed("a port is no number below 65536"));
+    if client.is_some() && !fields[3..].iter().all(|port| is_port(port)) {
+        return Err(Malformed("a port is no number below 65536 without leading zeros"));
     }
     Ok(Beginning::Header(Header { client, length: end + 2 }))
+}
+
+fn is_port(text: &str) -> bool {
+    text.parse::<u16>().is_ok_and(|port| port.to_string() == text)
 }
 
 fn address<T: std::str::FromStr>(text: &str) -> Result<T, Malformed> {
@@ -108,8 +112,9 @@ fn decode_binary(bytes: &[u8]) -> Result<Beginning, Malformed> {
             let source = addresses.first_chunk::<36>().and_then(|all| all.first_chunk::<16>());
             Some(IpAddr::from(*source.ok_or(TOO_SHORT)?).to_canonical())
         }
-        // Unix sockets and whatever else nobody can be told apart by.
-        (PROXY, _) => None,
+        // Unix sockets, datagrams, or nothing that is told: nobody can be told apart by that.
+        (PROXY, 0x00..=0x3f) if family_and_transport & 0x0f <= TRANSPORT_MAX => None,
+        (PROXY, _) => return Err(Malformed("its family or its transport is not defined")),
         _ => return Err(Malformed("its command is neither LOCAL nor PROXY")),
     };
     Ok(Beginning::Header(Header { client, length }))
@@ -122,6 +127,9 @@ const PROXY: u8 = 1;
 /// Families and transports of version 2 that have an address for us.
 const TCP_OVER_IPV4: u8 = 0x11;
 const TCP_OVER_IPV6: u8 = 0x21;
+
+/// The last transport that is defined, for each of the four families.
+const TRANSPORT_MAX: u8 = 2;
 
 const TOO_SHORT: Malformed = Malformed("it is too short for its addresses");
 
@@ -176,6 +184,8 @@ mod tests {
             "PROXY TCP4 192.0.2.7 198.51.100.1 1\r\n",
             "PROXY TCP4 192.0.2.7 198.51.100.1 1 2 3\r\n",
             "PROXY TCP4 192.0.2.7 198.51.100.1 1 65536\r\n",
+            "PROXY TCP4 192.0.2.7 198.51.100.1 01 2\r\n",
+            "PROXY TCP4 192.0.2.7 198.51.100.1 1 +2\r\n",
             "PROXY TCP4 2001:db8::7 198.51.100.1 1 2\r\n",
             "PROXY TCP6 192.0.2.7 ::1 1 2\r\n",
             "PROXY UDP4 192.0.2.7 198.51.100.1 1 2\r\n",
@@ -186,6 +196,10 @@ mod tests {
         assert!(decode(&binary(2, 0x11, &[0; 12])).is_err());
         assert!(decode(&binary(1, 0x11, &[0; 11])).is_err());
         assert!(decode(&binary(1, 0x21, &[0; 35])).is_err());
+        for family in [0x03, 0x13, 0x1f, 0x33, 0x40, 0x41, 0xff] {
+            assert!(decode(&binary(1, family, &[0; 36])).is_err(), "{family:x}");
+            is_header(&binary(0, family, &[0; 36]), None);
+        }
         assert!(decode(&[SIGNATURE, &[0x11, 0x11, 0, 0]].concat()).is_err());
         for other in ["GET / HTTP/1.1", "POST", "PROXY\t", "\r\nGET / HTTP/1.1", "\u{16}"] {
             assert_eq!(decode(other.as_bytes()), Ok(Beginning::Other), "{other:?}");
