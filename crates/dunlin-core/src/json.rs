@@ -1,17 +1,68 @@
-//! What the JSON parser leaves to us: a bound on the depth, null that is not "absent", and white
-//! space, which must not reach the frames that a value is copied into.
+//! What the JSON parser leaves to us: a bound on the depth, objects that are no arrays, null that
+//! is not "absent", and white space, which must not reach the frames that a value is copied into.
+
+use std::{fmt, marker::PhantomData};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use serde_json::value::{RawValue, Value};
 
 /// Parses `text` if its arrays and objects are nested no deeper than `depth_max`.
 pub fn parse<'a, T: Deserialize<'a>>(text: &'a [u8], depth_max: usize) -> Option<T> {
-    if !is_shallow(text, depth_max) {
-        return None;
+    let text = str::from_utf8(text).ok().filter(|text| is_shallow(text.as_bytes(), depth_max))?;
+    serde_json::from_str(text).ok()
+}
+
+/// A struct that is written as an object. By itself the parser would take an array of its values,
+/// too.
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields))
+            }
+        }
+
+        from.deserialize_map(Fields(PhantomData)).map(Self)
     }
-    serde_json::from_slice(text).ok()
+}
+
+/// A field that is an [`Object`], or null.
+///
+/// # Errors
+/// Whatever is wrong with the value.
+pub fn object<'de, D, T>(from: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Ok(Option::<Object<T>>::deserialize(from)?.map(|Object(value)| value))
+}
+
+/// A field that may be absent, but is an [`Object`] if it is there.
+///
+/// # Errors
+/// Whatever is wrong with the value.
+pub fn present_object<'de, D, T>(from: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Object::deserialize(from).map(|Object(value)| Some(value))
 }
 
 /// A field that may be absent, but is not null if it is there.
@@ -122,6 +173,46 @@ mod tests {
             let json: &RawValue = serde_json::from_str(json).unwrap();
             assert_eq!(compact(json).is_some(), is_good, "{json}");
         }
+    }
+
+    #[test]
+    fn objects_are_no_arrays() {
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Outer {
+            number: u8,
+            #[serde(default, deserialize_with = "object")]
+            inner: Option<Inner>,
+            #[serde(default, deserialize_with = "present_object")]
+            other: Option<Inner>,
+        }
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Inner {
+            text: Option<String>,
+        }
+        let read = |text: &str| {
+            let outer = serde_json::from_str::<Object<Outer>>(text);
+            outer.ok().map(|Object(outer)| (outer.number, outer.inner, outer.other))
+        };
+        let inner = || Some(Inner { text: None });
+        assert_eq!(read(r#"{"number":1}"#), Some((1, None, None)));
+        assert_eq!(read(r#"{"inner":{},"number":1,"x":[]}"#), Some((1, inner(), None)));
+        assert_eq!(read(r#"{"inner":null,"number":1,"other":{}}"#), Some((1, None, inner())));
+        for text in [
+            r#"[1,{},{}]"#,
+            r#"{"number":1,"inner":["x"]}"#,
+            r#"{"number":1,"other":["x"]}"#,
+            r#"{"number":1,"other":null}"#,
+            r#"{"number":1,"number":1}"#,
+            "null",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn text_is_utf_8_also_where_nobody_looks() {
+        let text = b"{\"x\":\"\xff\"}";
+        assert!(parse::<Object<serde::de::IgnoredAny>>(text, 16).is_none());
     }
 
     #[test]

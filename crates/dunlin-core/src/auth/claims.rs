@@ -11,7 +11,10 @@ use super::{
         Audience, NumericDate, RegisteredClaims, WrittenConnection, WrittenSubscription, either,
     },
 };
-use crate::{channel::ChannelName, json};
+use crate::{
+    channel::ChannelName,
+    json::{self, Object},
+};
 
 /// A connection token: who the client is and what it is subscribed to from the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,8 +97,9 @@ pub(super) struct Expected {
 
 impl ConnectionClaims {
     pub(super) fn parse(payload: &[u8], expected: &Expected, now: u64) -> Result<Self, TokenError> {
-        let registered: RegisteredClaims = json::parse(payload, JSON_DEPTH_MAX).ok_or(MALFORMED)?;
-        let written: WrittenConnection<'_> =
+        let Object(registered): Object<RegisteredClaims> =
+            json::parse(payload, JSON_DEPTH_MAX).ok_or(MALFORMED)?;
+        let Object(written): Object<WrittenConnection<'_>> =
             json::parse(payload, JSON_DEPTH_MAX).ok_or(MALFORMED)?;
         // With one set of keys for both, a right to one channel must not pass for an identity.
         if written.channel.is_some() {
@@ -105,7 +109,7 @@ impl ConnectionClaims {
         for channel in written.channels.unwrap_or_default() {
             subscriptions.insert(channel_name(&channel)?, SubscriptionOptions::default());
         }
-        for (channel, options) in written.subs.unwrap_or_default().0 {
+        for (channel, Object(options)) in written.subs.unwrap_or_default().0 {
             let options = SubscriptionOptions {
                 info: either(options.info, options.b64info.as_deref())?,
                 data: either(options.data, options.b64data.as_deref())?,
@@ -130,8 +134,9 @@ impl ConnectionClaims {
 
 impl SubscriptionClaims {
     pub(super) fn parse(payload: &[u8], expected: &Expected, now: u64) -> Result<Self, TokenError> {
-        let registered: RegisteredClaims = json::parse(payload, JSON_DEPTH_MAX).ok_or(MALFORMED)?;
-        let written: WrittenSubscription<'_> =
+        let Object(registered): Object<RegisteredClaims> =
+            json::parse(payload, JSON_DEPTH_MAX).ok_or(MALFORMED)?;
+        let Object(written): Object<WrittenSubscription<'_>> =
             json::parse(payload, JSON_DEPTH_MAX).ok_or(MALFORMED)?;
         let channel = channel_name(&written.channel)?;
         let info = either(written.info, written.b64info.as_deref())?;
@@ -224,7 +229,7 @@ fn switch<'de, D: Deserializer<'de>>(from: D) -> Result<Option<bool>, D::Error> 
     struct Switch {
         value: bool,
     }
-    Switch::deserialize(from).map(|switch| Some(switch.value))
+    Object::<Switch>::deserialize(from).map(|Object(switch)| Some(switch.value))
 }
 
 fn channel_name(name: &str) -> Result<ChannelName, TokenError> {

@@ -13,7 +13,7 @@ use super::{
     jwks::NamedKeys,
     key::Key,
 };
-use crate::json;
+use crate::json::{self, Object};
 
 /// Most keys of one kind: the new one, the old one, and room for a second application.
 pub const KEYS_OF_A_KIND_MAX: usize = 4;
@@ -186,7 +186,7 @@ impl Keyring {
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), TokenError> {
-        let header: Header = json::parse(header, JSON_DEPTH_MAX)
+        let Object(header): Object<Header> = json::parse(header, JSON_DEPTH_MAX)
             .ok_or(TokenError::Invalid("its header is malformed or names no algorithm of ours"))?;
         if header.crit.is_some() {
             return Err(TokenError::Invalid("its header asks for an extension"));

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 
 use super::{JSON_DEPTH_MAX, SECONDS_END, TokenError, claims::Overrides};
-use crate::json;
+use crate::json::{self, Object};
 
 /// What both kinds of tokens say, as it is written.
 #[derive(Deserialize)]
@@ -53,14 +53,16 @@ pub(super) struct WrittenSubscription<'a> {
     pub(super) info: Option<&'a RawValue>,
     #[serde(default, deserialize_with = "json::present")]
     pub(super) b64info: Option<String>,
-    #[serde(default, deserialize_with = "json::present", rename = "override")]
+    #[serde(default, deserialize_with = "json::present_object", rename = "override")]
     pub(super) overrides: Option<Overrides>,
 }
 
 /// The claim `subs` in the order it is written.
 #[derive(Default, Deserialize)]
 #[serde(transparent)]
-pub(super) struct Subs<'a>(#[serde(borrow)] pub(super) BTreeMap<String, WrittenOptions<'a>>);
+pub(super) struct Subs<'a>(
+    #[serde(borrow)] pub(super) BTreeMap<String, Object<WrittenOptions<'a>>>,
+);
 
 #[derive(Deserialize)]
 pub(super) struct WrittenOptions<'a> {
@@ -72,7 +74,7 @@ pub(super) struct WrittenOptions<'a> {
     pub(super) data: Option<&'a RawValue>,
     #[serde(default, deserialize_with = "json::present")]
     pub(super) b64data: Option<String>,
-    #[serde(default, deserialize_with = "json::present", rename = "override")]
+    #[serde(default, deserialize_with = "json::present_object", rename = "override")]
     pub(super) overrides: Option<Overrides>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use dunlin_core::command::Command;
+use dunlin_core::{command::Command, json::Object};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -17,7 +17,8 @@ pub(super) fn split_first(message: &[u8]) -> (&[u8], &[u8]) {
 
 /// The command of one line.
 pub(super) fn command(line: &[u8]) -> Result<Command, DecodeError> {
-    let command: request::Command = serde_json::from_slice(line).or(Err(DecodeError::Malformed))?;
+    let Object(command): Object<request::Command> =
+        serde_json::from_slice(line).or(Err(DecodeError::Malformed))?;
     Ok(command.into())
 }
 

@@ -7,6 +7,7 @@ mod vocabulary;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use dunlin_core::json::{self, Object};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -15,28 +16,40 @@ pub(super) struct Command {
     #[prost(uint32, optional, tag = "1")]
     id: Option<u32>,
     #[prost(message, optional, tag = "4")]
+    #[serde(default, deserialize_with = "json::object")]
     connect: Option<ConnectRequest>,
     #[prost(message, optional, tag = "5")]
+    #[serde(default, deserialize_with = "json::object")]
     subscribe: Option<SubscribeRequest>,
     #[prost(message, optional, tag = "6")]
+    #[serde(default, deserialize_with = "json::object")]
     unsubscribe: Option<ChannelRequest>,
     #[prost(message, optional, tag = "7")]
+    #[serde(default, deserialize_with = "json::object")]
     publish: Option<PublishRequest>,
     #[prost(message, optional, tag = "8")]
+    #[serde(default, deserialize_with = "json::object")]
     presence: Option<ChannelRequest>,
     #[prost(message, optional, tag = "9")]
+    #[serde(default, deserialize_with = "json::object")]
     presence_stats: Option<ChannelRequest>,
     #[prost(message, optional, tag = "10")]
+    #[serde(default, deserialize_with = "json::object")]
     history: Option<HistoryRequest>,
     #[prost(message, optional, tag = "11")]
+    #[serde(default, deserialize_with = "json::object")]
     ping: Option<PingRequest>,
     #[prost(message, optional, tag = "12")]
+    #[serde(default, deserialize_with = "json::object")]
     send: Option<SendRequest>,
     #[prost(message, optional, tag = "13")]
+    #[serde(default, deserialize_with = "json::object")]
     rpc: Option<RpcRequest>,
     #[prost(message, optional, tag = "14")]
+    #[serde(default, deserialize_with = "json::object")]
     refresh: Option<RefreshRequest>,
     #[prost(message, optional, tag = "15")]
+    #[serde(default, deserialize_with = "json::object")]
     sub_refresh: Option<SubRefreshRequest>,
 }
 
@@ -45,7 +58,7 @@ struct ConnectRequest {
     #[prost(string, optional, tag = "1")]
     token: Option<String>,
     #[prost(btree_map = "string, message", tag = "3")]
-    #[serde(default, deserialize_with = "default_if_null")]
+    #[serde(default, deserialize_with = "objects_by_name")]
     subs: BTreeMap<String, SubscribeRequest>,
 }
 
@@ -70,6 +83,7 @@ struct SubscribeRequest {
     #[prost(string, optional, tag = "12")]
     delta: Option<String>,
     #[prost(message, optional, tag = "13")]
+    #[serde(default, deserialize_with = "json::object")]
     tf: Option<FilterNode>,
     #[prost(int64, optional, tag = "14")]
     flag: Option<i64>,
@@ -93,7 +107,7 @@ struct FilterNode {
     #[serde(default, deserialize_with = "default_if_null")]
     vals: Vec<String>,
     #[prost(message, repeated, tag = "6")]
-    #[serde(default, deserialize_with = "default_if_null")]
+    #[serde(default, deserialize_with = "objects")]
     nodes: Vec<Self>,
 }
 
@@ -122,6 +136,7 @@ struct HistoryRequest {
     #[prost(int32, optional, tag = "7")]
     limit: Option<i32>,
     #[prost(message, optional, tag = "8")]
+    #[serde(default, deserialize_with = "json::object")]
     since: Option<StreamPosition>,
     #[prost(bool, optional, tag = "9")]
     reverse: Option<bool>,
@@ -174,6 +189,24 @@ struct SubRefreshRequest {
 fn raw<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Bytes>, D::Error> {
     let value = <&RawValue>::deserialize(from)?;
     Ok(Some(Bytes::copy_from_slice(value.get().as_bytes())))
+}
+
+fn objects<'de, D, T>(from: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let objects: Vec<Object<T>> = default_if_null(from)?;
+    Ok(objects.into_iter().map(|Object(value)| value).collect())
+}
+
+fn objects_by_name<'de, D, T>(from: D) -> Result<BTreeMap<String, T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let objects: BTreeMap<String, Object<T>> = default_if_null(from)?;
+    Ok(objects.into_iter().map(|(name, Object(value))| (name, value)).collect())
 }
 
 fn default_if_null<'de, D, T>(from: D) -> Result<T, D::Error>

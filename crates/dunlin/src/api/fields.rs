@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use dunlin_core::auth::claims::Overrides;
+use dunlin_core::{auth::claims::Overrides, json};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -35,18 +35,24 @@ pub struct Subscribe {
     pub b64info: Option<String>,
     pub data: Option<Box<RawValue>>,
     pub b64data: Option<String>,
+    #[serde(default, deserialize_with = "json::object")]
     pub recover_since: Option<StreamPosition>,
-    #[serde(rename = "override")]
+    #[serde(default, deserialize_with = "json::object", rename = "override")]
     pub overrides: Option<Override>,
 }
 
 /// Options of the channel that are different for one subscription.
 #[derive(Debug, Deserialize)]
 pub struct Override {
+    #[serde(default, deserialize_with = "json::object")]
     pub presence: Option<Switch>,
+    #[serde(default, deserialize_with = "json::object")]
     pub join_leave: Option<Switch>,
+    #[serde(default, deserialize_with = "json::object")]
     pub force_recovery: Option<Switch>,
+    #[serde(default, deserialize_with = "json::object")]
     pub force_positioning: Option<Switch>,
+    #[serde(default, deserialize_with = "json::object")]
     pub force_push_join_leave: Option<Switch>,
 }
 
@@ -85,6 +91,7 @@ pub struct Disconnect {
     pub client: Option<String>,
     pub session: Option<String>,
     pub whitelist: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "json::object")]
     pub disconnect: Option<CloseCode>,
 }
 
@@ -124,6 +131,7 @@ pub struct StreamPosition {
 pub struct History {
     pub channel: Option<String>,
     pub limit: Option<i32>,
+    #[serde(default, deserialize_with = "json::object")]
     pub since: Option<StreamPosition>,
     pub reverse: Option<bool>,
 }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use dunlin_core::json;
+use dunlin_core::json::{self, Object};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -139,7 +139,7 @@ impl Call {
     /// Reads the fields of a method; none at all are as good as `{}`.
     fn parse(method: &str, fields: &str) -> Result<Self, Undecodable> {
         fn read<'a, T: Deserialize<'a>>(fields: &'a str) -> serde_json::Result<T> {
-            serde_json::from_str(fields)
+            serde_json::from_str(fields).map(|Object(fields)| fields)
         }
         let fields = if fields.trim_ascii().is_empty() { "{}" } else { fields };
         Ok(match method {
@@ -197,7 +197,7 @@ fn batch(body: &str) -> Result<Request, Undecodable> {
         commands: Option<Vec<BTreeMap<String, Box<RawValue>>>>,
         parallel: Option<bool>,
     }
-    let Batch { commands, parallel } = serde_json::from_str(body)?;
+    let Object(Batch { commands, parallel }) = serde_json::from_str(body)?;
     let call = |command: BTreeMap<String, Box<RawValue>>| {
         let mut known = command.iter().filter(|(method, _)| METHODS.contains(&method.as_str()));
         match (known.next(), known.next()) {
@@ -216,9 +216,9 @@ fn legacy(body: &str) -> Result<Request, Undecodable> {
         method: Option<String>,
         params: Option<Box<RawValue>>,
     }
-    let commands = serde_json::Deserializer::from_str(body).into_iter::<Command>();
+    let commands = serde_json::Deserializer::from_str(body).into_iter::<Object<Command>>();
     let calls = commands.map(|command| {
-        let Command { method, params } = command?;
+        let Object(Command { method, params }) = command?;
         let params = params.as_ref().map_or("", |params| params.get());
         Call::parse(&method.unwrap_or_default(), params)
     });
