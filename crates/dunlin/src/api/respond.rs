@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, Path, Request, State},
+    extract::{DefaultBodyLimit, Path, Request, State, rejection::PathRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -86,10 +86,12 @@ fn too_many_bad_keys(api: &Api) -> Response {
 /// `POST /api/{method}`: one call, or a batch of them.
 async fn method(
     State(api): State<Arc<Api>>,
-    Path(method): Path<String>,
+    name: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
+    // A name that is rejected is not even UTF-8.
+    let method = name.map(|Path(name)| name).unwrap_or_default();
     let answer = api.answer(Some(&method), &headers, body).await;
     answer.unwrap_or_else(|refusal| api.refuse(refusal))
 }
@@ -190,6 +192,7 @@ impl Api {
     fn unread(&self, unread: &Unread) -> Refusal {
         let status = match unread {
             Unread::Rejected(rejection) => rejection.status(),
+            Unread::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Unread::TooSlow => StatusCode::REQUEST_TIMEOUT,
         };
         let why = match status {
@@ -215,7 +218,7 @@ impl Api {
         let body = Json(json!({ "error": { "code": code, "message": why } }));
         match status {
             // The rest of its body would be taken for the next request.
-            StatusCode::REQUEST_TIMEOUT => {
+            StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE => {
                 (status, [(header::CONNECTION, "close")], body).into_response()
             }
             _ => (status, body).into_response(),
