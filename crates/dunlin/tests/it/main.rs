@@ -17,6 +17,7 @@ mod closing;
 mod compression;
 mod config;
 mod control;
+mod corpus;
 mod demo;
 mod docs;
 mod door;

@@ -108,6 +108,11 @@ impl Client {
 }
 
 impl<S: Read + Write> Client<S> {
+    /// Over a stream behind its 101.
+    pub(crate) fn on(stream: BufReader<S>) -> Self {
+        Self { stream }
+    }
+
     /// Sends `request`, which may hold more than the request, and expects a 101.
     pub(crate) fn upgrade(stream: S, request: &str) -> Result<(Self, Response), Option<Response>> {
         Self::upgrade_bytes(stream, request.as_bytes())
