@@ -45,6 +45,14 @@ pub struct Metrics {
     pub memory_bytes: Gauge,
     /// ... and that bound.
     pub memory_limit_bytes: Gauge,
+    /// Sockets that have no 101 yet.
+    pub handshakes: Gauge,
+    /// Addresses and networks whose connections are counted.
+    pub addresses: Gauge,
+    /// Users of the connections of a shard, of all shards.
+    pub users: Gauge,
+    /// Questions of clients that are not answered yet, beside those that are answered at once.
+    pub inquiries: Gauge,
     /// Seconds from taking a turn out of the inbox to its last write.
     pub fan_out_seconds: Histogram,
     /// Upgrades answered with another status than 101, by reason.
@@ -137,17 +145,19 @@ impl Ledger {
 }
 
 impl Metrics {
-    /// Registers everything. `ledgers` are those of the shards; `channel_count` is asked at every
-    /// scrape.
+    /// Registers everything. `ledgers` are those of the shards; the counts, of channels and of
+    /// members in presence, are asked at every scrape.
     #[must_use]
     pub fn register(
         registry: &mut Registry,
         ledgers: Vec<Arc<Ledger>>,
         channel_count: impl Fn() -> usize + Send + Sync + 'static,
+        member_count: impl Fn() -> usize + Send + Sync + 'static,
     ) -> Self {
         let metrics = Self::new();
         metrics.describe(registry);
-        registry.register_collector(Box::new(Totals { ledgers, channel_count }));
+        metrics.describe_tables(registry);
+        registry.register_collector(Box::new(Totals { ledgers, channel_count, member_count }));
         metrics
     }
 
@@ -162,6 +172,10 @@ impl Metrics {
             private_bytes: Gauge::default(),
             memory_bytes: Gauge::default(),
             memory_limit_bytes: Gauge::default(),
+            handshakes: Gauge::default(),
+            addresses: Gauge::default(),
+            users: Gauge::default(),
+            inquiries: Gauge::default(),
             fan_out_seconds: Histogram::new(FAN_OUT_SECONDS),
             upgrades_refused: Family::default(),
             connections_refused: Family::default(),
@@ -238,6 +252,15 @@ impl Metrics {
             m.nodes_of_other_layout,
         );
     }
+
+    /// Says what is zero when no client is left.
+    fn describe_tables(&self, registry: &mut Registry) {
+        let m = self.clone();
+        registry.register("handshakes", "Sockets that have no 101 yet", m.handshakes);
+        registry.register("addresses", "Addresses whose connections are counted", m.addresses);
+        registry.register("users", "Users of each shard's connections", m.users);
+        registry.register("inquiries", "Questions of clients not answered yet", m.inquiries);
+    }
 }
 
 /// The page for `/metrics`, in the OpenMetrics text format.
@@ -249,12 +272,17 @@ pub fn page(registry: &Registry) -> String {
 }
 
 /// Sums the shards' ledgers at each scrape.
-struct Totals<F> {
+struct Totals<C, M> {
     ledgers: Vec<Arc<Ledger>>,
-    channel_count: F,
+    channel_count: C,
+    member_count: M,
 }
 
-impl<F: Fn() -> usize + Send + Sync + 'static> Collector for Totals<F> {
+impl<C, M> Collector for Totals<C, M>
+where
+    C: Fn() -> usize + Send + Sync + 'static,
+    M: Fn() -> usize + Send + Sync + 'static,
+{
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let counts = self.sum();
         let mut gauge = |name, help, value: i64| {
@@ -266,6 +294,8 @@ impl<F: Fn() -> usize + Send + Sync + 'static> Collector for Totals<F> {
         gauge("subscriptions", "Subscriptions of all connections", counts.subscriptions)?;
         let channels = i64::try_from((self.channel_count)()).unwrap_or(i64::MAX);
         gauge("channels", "Channels this node is subscribed to", channels)?;
+        let members = i64::try_from((self.member_count)()).unwrap_or(i64::MAX);
+        gauge("members", "Subscribers of this node whom presence shows", members)?;
 
         let accepted = ConstCounter::new(counts.accepted);
         let help = "Connections that got their 101";
@@ -288,7 +318,7 @@ impl<F: Fn() -> usize + Send + Sync + 'static> Collector for Totals<F> {
     }
 }
 
-impl<F> Totals<F> {
+impl<C, M> Totals<C, M> {
     fn sum(&self) -> Counts {
         let mut sum = Counts::default();
         for ledger in &self.ledgers {
@@ -304,7 +334,7 @@ impl<F> Totals<F> {
     }
 }
 
-impl<F> fmt::Debug for Totals<F> {
+impl<C, M> fmt::Debug for Totals<C, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Totals").field("ledgers", &self.ledgers).finish_non_exhaustive()
     }
@@ -322,7 +352,7 @@ mod tests {
     fn accepted_is_active_plus_closed() {
         let ledgers: Vec<_> = (0..2).map(|_| Arc::new(Ledger::default())).collect();
         let mut registry = Registry::with_prefix("dunlin");
-        let metrics = Metrics::register(&mut registry, ledgers.clone(), || 7);
+        let metrics = Metrics::register(&mut registry, ledgers.clone(), || 7, || 8);
         for _ in 0..3 {
             ledgers[0].open();
             ledgers[1].open();
@@ -337,6 +367,7 @@ mod tests {
             "dunlin_connections_closed_total{code=\"1013\",reason=\"slow_reader\"} 1",
             "dunlin_connections_closed_total{code=\"1002\",reason=\"protocol_error\"} 0",
             "dunlin_channels 7",
+            "dunlin_members 8",
             "dunlin_deliveries_total 5",
         ] {
             assert!(page.lines().any(|have| have == line), "{line} is not in\n{page}");

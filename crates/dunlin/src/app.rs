@@ -99,10 +99,7 @@ async fn serve(config: &Config, seats_max: usize, tls: Option<Tls>) -> anyhow::R
     look_after(&node);
 
     let ledgers: Vec<_> = inboxes.iter().map(|_| Arc::new(Ledger::default())).collect();
-    let metrics = Metrics::register(&mut registry, ledgers.clone(), {
-        let node = Arc::clone(&node);
-        move || node.channel_count().saturating_sub(control::CHANNELS)
-    });
+    let metrics = register_metrics(&mut registry, &ledgers, &node);
     let shared = Shared {
         node: Arc::clone(&node),
         metrics: metrics.clone(),
@@ -169,6 +166,8 @@ fn front(
     registry: Registry,
     seats_max: usize,
 ) -> anyhow::Result<Front> {
+    let addresses = shared.metrics.addresses.clone();
+    let crowd = Crowd::new(bounds::address_bounds(config), addresses);
     Ok(Front {
         node_name: config.node.name(),
         node: shared.node,
@@ -180,7 +179,7 @@ fn front(
         compression: config.ws.compression,
         pages: Pages::new(&config.client.allowed_origins, config.mode),
         has_demo: config.mode == Mode::Development,
-        crowd: Crowd::new(bounds::address_bounds(config)),
+        crowd,
         memory: shared.memory,
         places: Places::new(seats_max),
         next_shard: AtomicUsize::new(0),
@@ -260,6 +259,16 @@ fn acceptor(
         handshake_age: config.limits.handshake_age,
         header_bytes: config.limits.header_bytes,
     }
+}
+
+fn register_metrics(registry: &mut Registry, ledgers: &[Arc<Ledger>], node: &Arc<Node>) -> Metrics {
+    let (of_channels, of_members) = (Arc::clone(node), Arc::clone(node));
+    Metrics::register(
+        registry,
+        ledgers.to_vec(),
+        move || of_channels.channel_count().saturating_sub(control::CHANNELS),
+        move || of_members.presence().member_count(),
+    )
 }
 
 /// What shards and front share.

@@ -27,7 +27,8 @@ pub(crate) fn door(limits: &LimitsConfig, metrics: &Metrics) -> Arc<Door> {
         bound => bound,
     };
     let bounds = Bounds { places: limits.handshakes, per_address };
-    Door::new(bounds, Evicted { full: evicted("full"), address: evicted("address_full") })
+    let evicted = Evicted { full: evicted("full"), address: evicted("address_full") };
+    Door::new(bounds, evicted, metrics.handshakes.clone())
 }
 
 pub(crate) fn address_bounds(config: &Config) -> AddressBounds {

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{HashMap, hash_map},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -20,6 +23,7 @@ use crate::{
 #[derive(Default)]
 pub struct MemoryPresence {
     channels: Mutex<HashMap<ChannelName, Channel, RandomState>>,
+    member_count: AtomicUsize,
 }
 
 /// The members of a channel; there is at least one.
@@ -47,14 +51,16 @@ impl PresenceStore for MemoryPresence {
         info: &ClientInfo,
         _farewell: Farewell,
     ) -> Result<(), BrokerLost> {
-        self.channels.lock().entry(channel.clone()).or_default().add(info.clone());
+        let is_new = self.channels.lock().entry(channel.clone()).or_default().add(info.clone());
+        self.member_count.fetch_add(usize::from(is_new), Ordering::Relaxed);
         Ok(())
     }
 
     async fn remove(&self, channel: &ChannelName, client: &str) -> Result<(), BrokerLost> {
         if let hash_map::Entry::Occupied(mut members) = self.channels.lock().entry(channel.clone())
         {
-            members.get_mut().remove(client);
+            let was_there = members.get_mut().remove(client);
+            self.member_count.fetch_sub(usize::from(was_there), Ordering::Relaxed);
             if members.get().clients.is_empty() {
                 members.remove();
             }
@@ -78,27 +84,36 @@ impl PresenceStore for MemoryPresence {
         }))
     }
 
+    fn member_count(&self) -> usize {
+        self.member_count.load(Ordering::Relaxed)
+    }
+
     async fn leave(&self) -> Result<(), BrokerLost> {
         self.channels.lock().clear();
+        self.member_count.store(0, Ordering::Relaxed);
         Ok(())
     }
 }
 
 impl Channel {
-    fn add(&mut self, info: ClientInfo) {
-        self.remove(&info.client);
+    /// False if it was there.
+    fn add(&mut self, info: ClientInfo) -> bool {
+        let was_there = self.remove(&info.client);
         *self.users.entry(Arc::clone(&info.user)).or_default() += 1;
         self.clients.insert(Arc::clone(&info.client), info);
+        !was_there
     }
 
-    fn remove(&mut self, client: &str) {
-        let Some(info) = self.clients.remove(client) else { return };
+    /// False if it was not there.
+    fn remove(&mut self, client: &str) -> bool {
+        let Some(info) = self.clients.remove(client) else { return false };
         if let hash_map::Entry::Occupied(mut clients) = self.users.entry(info.user) {
             *clients.get_mut() -= 1;
             if *clients.get() == 0 {
                 clients.remove();
             }
         }
+        true
     }
 }
 

@@ -86,6 +86,9 @@ pub trait PresenceStore: Send + Sync {
     /// [`BrokerLost`] when the store cannot be asked now.
     async fn stats(&self, channel: &ChannelName) -> Result<PresenceStats, BrokerLost>;
 
+    /// How many members this node has added and not removed.
+    fn member_count(&self) -> usize;
+
     /// Removes all members of this node, which is about to stop and adds no more.
     ///
     /// # Errors

@@ -124,6 +124,10 @@ impl PresenceStore for RedisPresence {
         }
     }
 
+    fn member_count(&self) -> usize {
+        self.wishes.member_count()
+    }
+
     async fn leave(&self) -> Result<(), BrokerLost> {
         let left = timeout(LEAVE_WAIT, told(self.wishes.leave())).await;
         self.stop.send_replace(true);

@@ -38,6 +38,8 @@ struct State {
 #[derive(Default)]
 struct Share {
     members: HashMap<ChannelName, Members>,
+    /// How many they are, in all channels.
+    member_count: usize,
     /// Wishes that someone waits for, in their order.
     fresh: VecDeque<(Member, oneshot::Sender<()>)>,
     /// Wishes that Redis may not know any more.
@@ -72,6 +74,11 @@ impl Change {
 }
 
 impl Wishes {
+    /// How many members Redis should have.
+    pub(super) fn member_count(&self) -> usize {
+        self.state.lock().partitions.values().map(|share| share.member_count).sum()
+    }
+
     /// Notes a wish for a member; the other end learns that Redis knows.
     pub(super) fn add(
         &self,
@@ -81,7 +88,8 @@ impl Wishes {
     ) -> oneshot::Receiver<()> {
         self.wish(channel, &info.client, |share| {
             let members = share.members.entry(channel.clone()).or_default();
-            members.insert(Arc::clone(&info.client), (info.clone(), farewell));
+            let known = members.insert(Arc::clone(&info.client), (info.clone(), farewell));
+            share.member_count += usize::from(known.is_none());
         })
     }
 
@@ -89,7 +97,7 @@ impl Wishes {
     pub(super) fn remove(&self, channel: &ChannelName, client: &str) -> oneshot::Receiver<()> {
         self.wish(channel, &client.into(), |share| {
             let Some(members) = share.members.get_mut(channel) else { return };
-            members.remove(client);
+            share.member_count -= usize::from(members.remove(client).is_some());
             if members.is_empty() {
                 share.members.remove(channel);
             }

@@ -9,6 +9,7 @@ use std::{
 
 use dunlin_core::limits::{Buckets, Deed, Rate, Rates, SharedDeeds};
 use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
 use super::source::{Source, Sources};
@@ -33,6 +34,8 @@ pub(crate) struct AddressBounds {
 /// The addresses of this node's clients.
 pub(crate) struct Crowd {
     bounds: AddressBounds,
+    /// Of those who have an entry in `connections`.
+    count: Gauge,
     started_at: Instant,
     /// Follows the connections: who has none has no entry.
     connections: Mutex<HashMap<Source, usize>>,
@@ -69,12 +72,13 @@ pub(crate) enum Crowded {
 }
 
 impl Crowd {
-    pub(crate) fn new(bounds: AddressBounds) -> Arc<Self> {
+    pub(crate) fn new(bounds: AddressBounds, count: Gauge) -> Arc<Self> {
         Arc::new(Self {
             deeds: SharedDeeds::new(bounds.rates.clone()),
             bad_tokens: Failures::new(bounds.bad_tokens),
             bad_keys: Failures::new(bounds.bad_keys),
             bounds,
+            count,
             started_at: Instant::now(),
             connections: Mutex::default(),
             haste: Mutex::default(),
@@ -136,6 +140,7 @@ impl Crowd {
         for source in sources {
             *counts.entry(*source).or_default() += 1;
         }
+        self.count.set(counts.len() as i64);
         Ok(())
     }
 
@@ -149,6 +154,7 @@ impl Crowd {
                 }
             }
         }
+        self.count.set(counts.len() as i64);
     }
 
     fn take_tokens(&self, sources: &Sources) -> Result<(), Crowded> {
@@ -236,7 +242,8 @@ mod tests {
 
     fn crowd(connections: usize, connect_rate: u32, connect_burst: u32) -> Arc<Crowd> {
         let bounds = AddressBounds::default();
-        Crowd::new(AddressBounds { connections, connect_rate, connect_burst, ..bounds })
+        let bounds = AddressBounds { connections, connect_rate, connect_burst, ..bounds };
+        Crowd::new(bounds, Gauge::default())
     }
 
     fn ip(text: &str) -> IpAddr {

@@ -11,9 +11,29 @@ use dunlin_core::{
     node::Node,
     session::{Answer, Input, Inquiry, Ticket},
 };
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::task::{spawn_blocking, spawn_local};
 
-use crate::{connection::Connection, shard::Shard};
+use crate::{
+    connection::Connection,
+    shard::{Shard, Users},
+};
+
+/// Counts an inquiry until it is dropped.
+struct UnderWay(Gauge);
+
+impl UnderWay {
+    fn begin(count: &Gauge) -> Self {
+        count.inc();
+        Self(count.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
 
 impl Shard {
     /// Brings a session the answer, now or later.
@@ -63,7 +83,9 @@ impl Shard {
     /// so clients take turns.
     fn check_aside(self: &Rc<Self>, connection: &Connection, ticket: Ticket, inquiry: Inquiry) {
         let (shard, id, policy) = (Rc::clone(self), connection.id(), self.shared_policy());
+        let under_way = UnderWay::begin(&self.metrics().inquiries);
         spawn_local(async move {
+            let _under_way = under_way;
             let answer = spawn_blocking(move || policy.check(&inquiry)).await;
             let Some(connection) = shard.connection(id) else { return };
             match answer {
@@ -81,7 +103,9 @@ impl Shard {
 
     fn ask_node(self: &Rc<Self>, connection: &Rc<Connection>, ticket: Ticket, inquiry: Inquiry) {
         let (shard, id) = (Rc::clone(self), connection.id());
+        let under_way = UnderWay::begin(&self.metrics().inquiries);
         spawn_local(async move {
+            let _under_way = under_way;
             // An answer that nobody reads is not asked for, nor given.
             shard.until_read(id).await;
             let mut turn = shard.queue().turn().await;
@@ -120,16 +144,23 @@ impl Shard {
         if self.is_counted(user) && !self.user_counts().enter(user, max) {
             return None;
         }
-        self.users().add(user, connection.id().slot);
+        self.change_users(|users| users.add(user, connection.id().slot));
         Some(client_id())
     }
 
     /// A user has one connection less.
     pub(super) fn dismiss(&self, connection: &Connection, user: &str) {
-        self.users().remove(user, connection.id().slot);
+        self.change_users(|users| users.remove(user, connection.id().slot));
         if self.is_counted(user) {
             self.user_counts().leave(user);
         }
+    }
+
+    fn change_users(&self, change: impl FnOnce(&mut Users)) {
+        let mut users = self.users();
+        let before = users.count() as i64;
+        change(&mut users);
+        self.metrics().users.inc_by(users.count() as i64 - before);
     }
 
     /// Whether there is a bound to this user's connections.

@@ -15,6 +15,11 @@ pub(crate) struct Users {
 }
 
 impl Users {
+    /// How many they are.
+    pub(crate) fn count(&self) -> usize {
+        self.slots.len()
+    }
+
     pub(crate) fn add(&mut self, user: &Arc<str>, slot: u32) {
         self.slots.entry(Arc::clone(user)).or_default().push(slot);
     }

@@ -154,7 +154,7 @@ fn defaults_that_the_page_about_security_names_are_so() {
         ("limits.inflate_ratio", "100", "at most 100 times"),
         ("limits.control_rate", "10", "10 a second"),
         ("limits.control_burst", "30", "30 at once"),
-        ("limits.answers_bytes", "\"64MiB\"", "64 MiB of answers"),
+        ("limits.private_bytes", "\"48MiB\"", "48 MiB for each node"),
         ("limits.backlog_bytes", "\"1MiB\"", "1 MiB for each client"),
         ("limits.backlog_age", "\"10s\"", "nothing taken for 10 s"),
         ("limits.history_bytes", "\"256MiB\"", "256 MiB of histories"),

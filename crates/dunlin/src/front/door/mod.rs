@@ -8,6 +8,7 @@ mod watched;
 use std::{future::pending, net::IpAddr, sync::Arc};
 
 use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Notify, oneshot};
 
 use self::table::{Table, VisitorId};
@@ -39,8 +40,11 @@ pub(crate) struct Pass {
 }
 
 impl Door {
-    pub(crate) fn new(bounds: Bounds, evicted: Evicted) -> Arc<Self> {
-        Arc::new(Self { table: Mutex::new(Table::new(bounds, evicted)), changed: Notify::new() })
+    pub(crate) fn new(bounds: Bounds, evicted: Evicted, count: Gauge) -> Arc<Self> {
+        Arc::new(Self {
+            table: Mutex::new(Table::new(bounds, evicted, count)),
+            changed: Notify::new(),
+        })
     }
 
     /// Waits while nobody can be taken in: all are being answered, or many are new.

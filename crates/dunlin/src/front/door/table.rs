@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use tokio::sync::oneshot;
 
 use crate::front::source::{Source, Sources};
@@ -33,6 +33,7 @@ pub(crate) struct Evicted {
 pub(super) struct Table {
     bounds: Bounds,
     evicted: Evicted,
+    count: Gauge,
     visitors: HashMap<VisitorId, Entry>,
     /// How many of them nobody has looked at yet.
     new: usize,
@@ -66,10 +67,12 @@ enum Manner {
 }
 
 impl Table {
-    pub(super) fn new(bounds: Bounds, evicted: Evicted) -> Self {
+    /// `count` is of all tables that it is given to.
+    pub(super) fn new(bounds: Bounds, evicted: Evicted, count: Gauge) -> Self {
         Self {
             bounds,
             evicted,
+            count,
             visitors: HashMap::new(),
             new: 0,
             turn: 0,
@@ -103,6 +106,7 @@ impl Table {
         self.new += 1;
         let (send_away, sent_away) = oneshot::channel();
         self.visitors.insert(id, Entry { sources, manner: Manner::New { turn }, send_away });
+        self.count.inc();
         (id, sent_away)
     }
 
@@ -153,8 +157,7 @@ impl Table {
 
     /// It is gone, or needs no place any more. False if it was already.
     pub(super) fn leave(&mut self, id: VisitorId) -> bool {
-        self.unqueue(id);
-        self.visitors.remove(&id).is_some()
+        self.remove(id).is_some()
     }
 
     fn silence(&mut self, id: VisitorId, since: u64) {
@@ -186,11 +189,16 @@ impl Table {
     }
 
     fn send_away(&mut self, id: VisitorId) {
-        self.unqueue(id);
-        if let Some(entry) = self.visitors.remove(&id) {
+        if let Some(entry) = self.remove(id) {
             // It may be going by itself.
             let _ = entry.send_away.send(());
         }
+    }
+
+    fn remove(&mut self, id: VisitorId) -> Option<Entry> {
+        self.unqueue(id)?;
+        self.count.dec();
+        self.visitors.remove(&id)
     }
 
     /// Forgets what a visitor was doing, before it does something else; none if nobody knows it.

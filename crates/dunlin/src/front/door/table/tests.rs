@@ -6,7 +6,7 @@ use super::*;
 
 fn table(places: usize, per_address: usize) -> Table {
     let evicted = Evicted { full: Counter::default(), address: Counter::default() };
-    Table::new(Bounds { places, per_address }, evicted)
+    Table::new(Bounds { places, per_address }, evicted, Gauge::default())
 }
 
 fn from(address: &str) -> Sources {
