@@ -65,6 +65,7 @@ fn check_dawdlers(what: &str, begin: &str, go_on: &str) {
         good.join()
     });
     assert!(good.is_ok(), "{what}: nobody else gets in");
+    node.assert_conserved();
 }
 
 #[test]
@@ -99,6 +100,7 @@ fn answers_that_nobody_reads_do_not_hold_a_place_for_long() {
     check_service(&node);
     assert!(began_at.elapsed() < Duration::from_secs(20), "places are held");
     drop(deaf);
+    node.assert_conserved();
 }
 
 #[test]
@@ -132,7 +134,7 @@ fn header_bombs_are_refused() {
         wait_until(what, || is_gone(&stream));
     }
     check_service(&node);
-    node.wait_until_empty();
+    node.assert_conserved();
 }
 
 #[test]
@@ -148,7 +150,7 @@ fn an_upgrade_with_a_body_is_no_upgrade() {
         let status = exchange(node.address, &request).status;
         assert_eq!(status, 400, "{header}");
     }
-    node.wait_until_empty();
+    node.assert_conserved();
 }
 
 #[test]
@@ -169,7 +171,7 @@ fn a_length_that_is_only_declared_takes_no_memory() {
     let grown = node.resident_bytes().saturating_sub(resident);
     assert!(grown < 16 << 20, "{} KiB for nothing", grown / 1024);
     drop(clients);
-    node.wait_until_empty();
+    node.assert_conserved();
 }
 
 #[test]
@@ -189,7 +191,7 @@ fn fragments_without_end_are_cut_off() {
         assert_eq!(client.receive_close(), (1008, "too many fragments".to_owned()));
     }
     check_service(&node);
-    node.wait_until_empty();
+    node.assert_conserved();
 }
 
 #[test]
@@ -221,7 +223,7 @@ fn a_message_that_is_never_finished_is_closed_in_time() {
     }
     drop((clients, last));
     check_service(&node);
-    node.wait_until_empty();
+    node.assert_conserved();
 }
 
 #[test]
@@ -244,6 +246,8 @@ fn messages_that_follow_each_other_without_pause_are_each_given_their_time() {
         }
     }
     assert!(sent > 100, "the machine is too busy to tell");
+    drop(client);
+    node.assert_conserved();
 }
 
 #[test]
@@ -257,7 +261,7 @@ fn floods_of_control_frames_are_closed() {
     }
     wait_until("both are counted", || node.metrics().closed("control_flood") == 2.0);
     check_service(&node);
-    node.wait_until_empty();
+    node.assert_conserved();
 }
 
 #[test]
@@ -275,14 +279,13 @@ fn no_more_connections_than_the_limit() {
     clients.pop().unwrap().close();
     wait_until("there is room", || Client::try_open(node.address, "/ws/full").is_ok());
     drop(clients);
-    node.wait_until_empty();
+    node.assert_conserved();
 }
 
 #[test]
 fn running_out_of_files_is_a_pause_and_no_spin() {
     let settings = ["limits.handshake_age=5m", "shards=1"];
     let mut node = NodeCommand::after("ulimit -n 64").set(&settings).start();
-    let files = node.open_files();
     let mut member = node.join("member");
     let idle: Vec<_> = (0..100).map(|_| connect(node.address)).collect();
     node.wait_for_log("cannot accept");
@@ -297,8 +300,7 @@ fn running_out_of_files_is_a_pause_and_no_spin() {
     check_service(&node);
     assert!(node.metrics().sum("dunlin_accept_errors_total") >= 1.0);
     drop(member);
-    node.wait_until_empty();
-    wait_until("all files are closed", || node.open_files() <= files);
+    node.assert_conserved();
 }
 
 #[test]
@@ -335,5 +337,5 @@ fn garbage_brings_nobody_down() {
     }
     check_service(&node);
     drop(bystander);
-    node.wait_until_empty();
+    node.assert_conserved();
 }

@@ -27,7 +27,7 @@ fn envelopes_are_answered_as_told() {
     let newer = corpus.cases.iter().filter(newer).count();
     assert_eq!(skipped() - before, newer as f64, "what is skipped is counted");
     check_service(&node);
-    node.wait_until_empty();
+    node.assert_conserved();
 }
 
 fn play(

@@ -34,7 +34,7 @@ fn replay(name: &str, settings: &[&str], play: Player) -> Node {
     let wrong = play_all(&corpus.cases, |case| play(&node, case));
     assert!(wrong.is_empty(), "{} are wrong:\n{}", wrong.len(), wrong.join("\n"));
     check_service(&node);
-    node.wait_until_empty();
+    node.assert_conserved();
     node
 }
 

@@ -86,7 +86,8 @@ impl NodeCommand {
                 }
             }
         });
-        Node { process, address: ([0, 0, 0, 0], 0).into(), log, _folder: self.folder }
+        let address = ([0, 0, 0, 0], 0).into();
+        Node { process, address, log, first_files: 0, _folder: self.folder }
     }
 
     /// Spawns and waits until it listens.
@@ -97,6 +98,7 @@ impl NodeCommand {
         let (_, address) = log.split_once("listening on http").unwrap();
         let address = address.trim_start_matches('s').trim_start_matches("://");
         node.address = address.split_whitespace().next().unwrap().parse().unwrap();
+        node.first_files = node.open_files();
         node
     }
 }
@@ -107,6 +109,8 @@ pub(crate) struct Node {
     /// Where it listens.
     pub(crate) address: SocketAddr,
     log: Arc<Mutex<String>>,
+    /// Files that it had open before anybody came.
+    first_files: usize,
     /// Where its configuration is.
     _folder: Option<TempDir>,
 }
@@ -179,16 +183,40 @@ impl Node {
 
     /// Waits until nothing is left of any client.
     pub(crate) fn wait_until_empty(&self) {
+        const TABLES: [&str; 8] = [
+            "connections_active",
+            "subscriptions",
+            "backlog_bytes",
+            "answers_bytes",
+            "addresses",
+            "users",
+            "members",
+            "inquiries",
+        ];
         let left = || {
             let metrics = self.metrics();
-            ["connections_active", "subscriptions", "backlog_bytes"]
-                .map(|name| metrics.sum(&format!("dunlin_{name}")))
+            let count = |name: &str| metrics.sum(&format!("dunlin_{name}"));
+            // Whoever asks for the page is at the door.
+            let visitors = ("handshakes", count("handshakes") - 1.0);
+            let tables = TABLES.map(|name| (name, count(name))).into_iter().chain([visitors]);
+            tables.filter(|(_, count)| *count != 0.0).collect::<Vec<_>>()
         };
-        wait_until(&format!("all clients are forgotten by {}", self.address), || {
-            left() == [0.0; 3]
-        });
+        let deadline = Instant::now() + PATIENCE;
+        while !left().is_empty() {
+            assert!(Instant::now() < deadline, "left of all clients: {:?}", left());
+            // Polls up to a deadline: nobody is told when a client is forgotten.
+            thread::sleep(Duration::from_millis(5));
+        }
         assert_eq!(self.metrics().sum("dunlin_panics_total"), 0.0, "{}", self.log());
         assert!(!self.log().contains("panicked"), "{}", self.log());
+    }
+
+    /// Waits until the node is as it was when it started: nothing is left of any client, no channel
+    /// lingers, and all files are closed.
+    pub(crate) fn assert_conserved(&self) {
+        self.wait_until_empty();
+        wait_until("no channel lingers", || self.metrics().sum("dunlin_channels") == 0.0);
+        wait_until("all files are closed", || self.open_files() <= self.first_files);
     }
 
     pub(crate) fn pid(&self) -> u32 {
