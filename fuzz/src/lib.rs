@@ -6,6 +6,7 @@ mod api;
 mod auth;
 mod centrifuge;
 mod config;
+mod filter;
 mod proxy;
 mod redis;
 mod session;
@@ -15,6 +16,7 @@ pub use api::{api_body, control_message};
 pub use auth::token;
 pub use centrifuge::{centrifuge_json, centrifuge_protobuf};
 pub use config::config;
+pub use filter::filter;
 pub use proxy::proxy_header;
 pub use redis::{envelope, resp_decode};
 pub use session::session;
@@ -36,6 +38,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "config", run: config },
     Target { name: "control_message", run: control_message },
     Target { name: "envelope", run: envelope },
+    Target { name: "filter", run: filter },
     Target { name: "proxy_header", run: proxy_header },
     Target { name: "resp_decode", run: resp_decode },
     Target { name: "session", run: session },
