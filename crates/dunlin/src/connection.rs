@@ -19,7 +19,11 @@ use std::{
     time::Duration,
 };
 
-use dunlin_core::{error::Disconnect, ids::ConnectionId, session::Session};
+use dunlin_core::{
+    error::Disconnect,
+    ids::{ConnectionId, ShardId},
+    session::Session,
+};
 use dunlin_ws::Compression;
 use tokio::{
     sync::Semaphore,
@@ -57,14 +61,17 @@ pub(crate) struct Connection {
     address: Ipv6Addr,
     /// Its place among all connections of the node, given back when it is dropped.
     _place: Place,
-    id: ConnectionId,
+    /// Its slot on the shard, and the generation there; its id, with `shard`.
+    slot: u32,
+    generation: u32,
     /// When its seat was reserved, in tenths of a second since the shard began.
     reserved_at: u32,
     /// Time of the shard that what it sent has taken, in microseconds; stops at the highest number.
     used_us: Cell<u32>,
+    shard: ShardId,
+    /// KiB it sent that wait in its reader.
+    unhandled_kib: Cell<u16>,
     compression: Compression,
-    /// Bytes it sent that wait in its reader.
-    unhandled_bytes: Cell<u32>,
     /// Why the connection ends, once that is decided.
     ending: Cell<Option<Disconnect>>,
     flags: Cell<u8>,
@@ -76,6 +83,10 @@ const QUIET: u8 = 1;
 const HELD: u8 = 2;
 /// What is written to it waits in its backlog for something that has to come first.
 const HELD_BACK: u8 = 4;
+
+fn kibibytes(count: u16) -> usize {
+    usize::from(count) * 1024
+}
 
 /// What became of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,8 +106,11 @@ impl Connection {
         Arrival { address, compression, place }: Arrival,
         reserved_at: u32,
     ) -> Self {
+        let ConnectionId { shard, slot, generation } = id;
         Self {
-            id,
+            shard,
+            slot,
+            generation,
             client,
             compression,
             reserved_at,
@@ -105,7 +119,7 @@ impl Connection {
             backlog: RefCell::default(),
             drain: RefCell::new(None),
             reader: OnceCell::new(),
-            unhandled_bytes: Cell::new(0),
+            unhandled_kib: Cell::new(0),
             ending: Cell::new(None),
             last_run: Cell::new(0),
             used_us: Cell::new(0),
@@ -115,7 +129,8 @@ impl Connection {
     }
 
     pub(crate) fn id(&self) -> ConnectionId {
-        self.id
+        let Self { shard, slot, generation, .. } = *self;
+        ConnectionId { shard, slot, generation }
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -217,17 +232,19 @@ impl Connection {
 
     /// Bytes that are kept for it alone.
     pub(crate) fn private_bytes(&self) -> usize {
-        self.backlog.borrow().answer_bytes() + self.unhandled_bytes.get() as usize
+        self.backlog.borrow().answer_bytes() + kibibytes(self.unhandled_kib.get())
     }
 
     /// Bytes that are kept for it, also those that others wait for as well.
     pub(crate) fn kept_bytes(&self) -> usize {
-        self.backlog_bytes() + self.unhandled_bytes.get() as usize
+        self.backlog_bytes() + kibibytes(self.unhandled_kib.get())
     }
 
-    /// Notes how many bytes it sent wait in its reader; says how many did before.
-    pub(crate) fn note_unhandled(&self, bytes: usize) -> usize {
-        self.unhandled_bytes.replace(u32::try_from(bytes).unwrap_or(u32::MAX)) as usize
+    /// Notes how many bytes it sent wait in its reader; says how many are counted for that, before
+    /// and from now on.
+    pub(crate) fn note_unhandled(&self, bytes: usize) -> (usize, usize) {
+        let now = u16::try_from(bytes.div_ceil(1024)).unwrap_or(u16::MAX);
+        (kibibytes(self.unhandled_kib.replace(now)), kibibytes(now))
     }
 
     /// Whether the client has more to read than it should ask for more before it did. What waits

@@ -126,7 +126,7 @@ impl Connection {
     /// It has its 101.
     pub(crate) fn record_open(&self) {
         tracing::debug!(
-            connection = %self.id,
+            connection = %self.id(),
             address = self.address_text(),
             dialect = self.dialect(),
             transport = self.transport(),
@@ -140,7 +140,7 @@ impl Connection {
         if !enabled!(Level::DEBUG) {
             return;
         }
-        let connection = self.id;
+        let connection = self.id();
         match event {
             Event::Reply { outcome: Ok(Outcome::Connect(_)), .. } => {
                 let (client, user) = self.names();
@@ -156,14 +156,14 @@ impl Connection {
 
     /// It is subscribed to this channel now.
     pub(crate) fn record_subscription(&self, channel: &str) {
-        tracing::debug!(connection = %self.id, channel = cut(channel), "subscribed");
+        tracing::debug!(connection = %self.id(), channel = cut(channel), "subscribed");
     }
 
     fn close(&self, why: Disconnect, frame: Option<&Bytes>, open_for: Duration) -> Close {
         let (client, user) = self.names();
         let (code, reason) = frame.and_then(|frame| words_of(frame)).unzip();
         Close {
-            connection: self.id,
+            connection: self.id(),
             client: client.into(),
             user: user.into(),
             address: self.address_text(),

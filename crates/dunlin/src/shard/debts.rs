@@ -29,12 +29,12 @@ impl Shard {
     pub(crate) fn note_unhandled(self: &Rc<Self>, connection: &Connection, bytes: usize) {
         // What there is of one that ends is dropped with the next that comes, or in a moment.
         let bytes = if connection.ending().is_some() { 0 } else { bytes };
-        let before = connection.note_unhandled(bytes);
-        if before == bytes {
+        let (before, after) = connection.note_unhandled(bytes);
+        if before == after {
             return;
         }
-        self.change_debts(before, bytes);
-        if before < bytes {
+        self.change_debts(before, after);
+        if before < after {
             self.bound_debts();
         }
     }

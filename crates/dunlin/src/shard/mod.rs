@@ -5,9 +5,11 @@
 
 mod census;
 mod debts;
+mod decoding;
 mod deliver;
 mod orders;
 mod outbox;
+mod parts;
 mod place;
 mod pressure;
 mod share;
@@ -20,7 +22,6 @@ use std::{
     collections::{BTreeSet, HashMap},
     rc::Rc,
     sync::Arc,
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -29,10 +30,9 @@ use dunlin_core::{
     error::{BrokerLost, Disconnect},
     hub::{Hub, Manner},
     ids::{ConnectionId, ShardId},
-    inbox::Inbox,
     interest::Wish,
     limits::Limits,
-    metrics::{Ledger, Metrics},
+    metrics::Metrics,
     namespace::ChannelOptions,
     node::Node,
     publication::Format,
@@ -47,12 +47,13 @@ pub(crate) use self::{
     census::Census,
     orders::{Arrival, Newcomer, NoSeat, Seat, ShardHandle, spawn},
     outbox::Brake,
+    parts::Parts,
     place::{Place, Places},
     pressure::Pressure,
     share::{Queue, Share, Slice},
     users::{UserCounts, Users},
 };
-use self::{debts::Debts, outbox::Outbox, tally::Tally};
+use self::{debts::Debts, decoding::Decoding, outbox::Outbox, tally::Tally};
 use crate::{
     config::PlainCloseCodes,
     connection::{Client, Closes, Connection, Dialogue, Listener},
@@ -60,39 +61,6 @@ use crate::{
     metering::Paces,
     session::Policy,
 };
-
-/// What a shard is made of; everything in it can cross to the shard's thread.
-#[derive(Clone)]
-pub(crate) struct Parts {
-    pub(crate) id: ShardId,
-    /// How many shards the node has.
-    pub(crate) shard_count: usize,
-    pub(crate) node: Arc<Node>,
-    pub(crate) inbox: Arc<Inbox>,
-    pub(crate) ledger: Arc<Ledger>,
-    pub(crate) metrics: Metrics,
-    pub(crate) limits: Limits,
-    /// Time between pings of a connection; zero = none.
-    pub(crate) ping_interval: Duration,
-    /// Longest time from a ping to a sign of life.
-    pub(crate) pong_timeout: Duration,
-    /// Longest time a seat waits for its socket.
-    pub(crate) seat_age: Duration,
-    /// What the operator decided about clients of the Centrifuge dialect.
-    pub(crate) policy: Arc<Policy>,
-    /// How many connections users have on the whole node.
-    pub(crate) user_counts: Arc<UserCounts>,
-    /// How much is published in channels that have a bound.
-    pub(crate) paces: Arc<Paces>,
-    /// Where publishers have to be slowed down.
-    pub(crate) pressure: Pressure,
-    /// How full the node's memory is.
-    pub(crate) memory: Arc<Memory>,
-    /// How many closes of a kind the log has had of late.
-    pub(crate) closes: Arc<Closes>,
-    /// By which codes clients of the plain dialect are told why they are closed.
-    pub(crate) plain_close_codes: PlainCloseCodes,
-}
 
 /// The state of a shard, on its thread.
 pub(crate) struct Shard {
@@ -128,33 +96,6 @@ pub(crate) struct Shard {
 
 /// As much as one read takes.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
-
-/// How many times longer than a message may be one of several commands, each of which may be as
-/// long: a client that comes back asks for all of its channels with one, and a token for each.
-const COMMANDS_BYTES: usize = 16;
-
-/// What decoding needs, by dialect.
-struct Decoding {
-    plain: RefCell<dunlin_ws::Context>,
-    centrifuge: RefCell<dunlin_ws::Context>,
-}
-
-impl Decoding {
-    fn new(limits: &Limits) -> Self {
-        let context = |message_bytes| {
-            RefCell::new(dunlin_ws::Context::new(dunlin_ws::Limits {
-                message_bytes,
-                message_fragments: limits.message_fragments,
-                inflate_ratio: limits.inflate_ratio,
-            }))
-        };
-        let message_bytes = limits.message_bytes;
-        Self {
-            plain: context(message_bytes),
-            centrifuge: context(message_bytes.saturating_mul(COMMANDS_BYTES)),
-        }
-    }
-}
 
 impl Shard {
     fn new(parts: Parts) -> Self {
@@ -269,10 +210,7 @@ impl Shard {
 
     /// What decoding needs once per shard and dialect.
     pub(crate) fn decoding(&self, client: &Client) -> RefMut<'_, dunlin_ws::Context> {
-        match client {
-            Client::Plain(_) => self.decoding.plain.borrow_mut(),
-            Client::Centrifuge(_) => self.decoding.centrifuge.borrow_mut(),
-        }
+        self.decoding.of(client)
     }
 
     /// An empty list for what a session decides. Who has carried it out gives it back.
@@ -396,7 +334,8 @@ impl Shard {
         self.connections.borrow_mut().remove(id.slot as usize);
         connection.abandon();
         self.take_backlog(connection);
-        self.change_debts(connection.note_unhandled(0), 0);
+        let (before, after) = connection.note_unhandled(0);
+        self.change_debts(before, after);
         match connection.stream() {
             Some(stream) => {
                 stream.announce_end();
