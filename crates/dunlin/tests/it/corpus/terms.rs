@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, iter};
 
+use aws_lc_rs::hmac;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use flate2::{Compress, Compression, FlushCompress};
-use ring::hmac;
 
 /// Names that stand for terms.
 pub(super) type Names = BTreeMap<String, Vec<Term>>;
