@@ -182,13 +182,18 @@ async fn welcome(
     mut stream: Watched,
     near: IpAddr,
     tls: Option<TlsAcceptor>,
-    serving: Serving,
+    mut serving: Serving,
     pass: &Pass,
 ) {
     let deadline = serving.deadline;
     let beginning = preface::read(&mut stream, near, &serving.proxies, tls.is_some());
     let client = match timeout_at(deadline, beginning).await {
-        Ok(Ok(Ok(client))) => client,
+        Ok(Ok(Ok(caller))) => {
+            if caller.is_unnamed {
+                serving.proxies = Arc::new(Proxies::none());
+            }
+            caller.address
+        }
         Ok(Ok(Err(unfit))) => {
             let reason = unfit.code();
             serving.refused.get_or_create(&RefusalLabel { reason }).inc();

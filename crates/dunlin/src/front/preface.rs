@@ -44,7 +44,16 @@ enum Verdict {
     Unfit(Unfit),
 }
 
-/// Reads up to where HTTP or TLS begins. Whoever is served is at the address that comes back.
+/// Who is at the other end, as told before the first request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Caller {
+    pub(super) address: IpAddr,
+    /// Whether somebody is there whom a proxy serves and does not name: what is said on from there
+    /// are a stranger's words, not the proxy's.
+    pub(super) is_unnamed: bool,
+}
+
+/// Reads up to where HTTP or TLS begins, and who is served.
 ///
 /// # Errors
 /// When the connection breaks off, or ends within the header that is due. What ends without a word
@@ -54,24 +63,25 @@ pub(super) async fn read(
     near: IpAddr,
     proxies: &Proxies,
     is_tls: bool,
-) -> io::Result<Result<IpAddr, Unfit>> {
-    let mut client = near;
+) -> io::Result<Result<Caller, Unfit>> {
+    let mut caller = Caller { address: near, is_unnamed: false };
     let mut is_header_due = proxies.speak_protocol(near);
     loop {
         match judge(stream.early(), is_header_due, is_tls) {
             Verdict::Header(header) => {
                 stream.skip(header.length);
-                client = header.client.unwrap_or(near);
+                caller.address = header.client.unwrap_or(near);
+                caller.is_unnamed = header.client.is_none() && !header.is_local;
                 is_header_due = false;
             }
-            Verdict::Good => return Ok(Ok(client)),
+            Verdict::Good => return Ok(Ok(caller)),
             Verdict::Unfit(unfit) => return Ok(Err(unfit)),
             Verdict::Unknown if stream.read_early().await? == 0 => {
                 let is_cut = is_header_due && !stream.early().is_empty();
                 return if is_cut {
                     Err(io::ErrorKind::UnexpectedEof.into())
                 } else {
-                    Ok(Ok(client))
+                    Ok(Ok(caller))
                 };
             }
             Verdict::Unknown => {}

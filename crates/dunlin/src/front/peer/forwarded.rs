@@ -13,15 +13,12 @@ pub fn x_forwarded_for(value: &str) -> Hops {
 
 /// What one `Forwarded` says.
 pub fn forwarded(value: &str) -> Hops {
-    match split(value, ',') {
-        Some(elements) => elements.into_iter().map(served).collect(),
-        None => vec![None],
-    }
+    split(value, ',').into_iter().map(served).collect()
 }
 
 /// The `for` of an element such as `for="[2001:db8::7]:4711";proto=https`.
 fn served(element: &str) -> Option<IpAddr> {
-    let pairs = split(element, ';')?;
+    let pairs = split(element, ';');
     let mut values = pairs.iter().filter_map(|pair| {
         let (name, value) = pair.split_once('=')?;
         name.trim().eq_ignore_ascii_case("for").then_some(value.trim())
@@ -34,24 +31,28 @@ fn served(element: &str) -> Option<IpAddr> {
     }
 }
 
-/// The parts between separators that are not in quotes; none when a quote has no end.
-fn split(text: &str, separator: char) -> Option<Vec<&str>> {
-    let (mut parts, mut start) = (Vec::new(), 0);
-    let (mut is_quoted, mut is_escaped) = (false, false);
-    for (at, c) in text.char_indices() {
+/// The parts between separators that are not in quotes. Read from the end: what proxies wrote there
+/// is whole, whatever strangers wrote before it, be it a quote that never ends.
+fn split(text: &str, separator: char) -> Vec<&str> {
+    let (mut parts, mut end, mut is_quoted) = (Vec::new(), text.len(), false);
+    for (at, c) in text.char_indices().rev() {
         match c {
-            _ if is_escaped => is_escaped = false,
-            '\\' if is_quoted => is_escaped = true,
-            '"' => is_quoted = !is_quoted,
+            '"' if !is_escaped(&text[..at]) => is_quoted = !is_quoted,
             _ if c == separator && !is_quoted => {
-                parts.push(&text[start..at]);
-                start = at + c.len_utf8();
+                parts.push(&text[at + c.len_utf8()..end]);
+                end = at;
             }
             _ => {}
         }
     }
-    parts.push(&text[start..]);
-    (!is_quoted).then_some(parts)
+    parts.push(&text[..end]);
+    parts.reverse();
+    parts
+}
+
+/// Whether what follows is escaped by the backslash before it.
+fn is_escaped(before: &str) -> bool {
+    before.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1
 }
 
 /// An address, with or without a port.
@@ -104,6 +105,9 @@ mod tests {
             ("host=\"a,b;for=10.0.0.1\";for=192.0.2.7", &["192.0.2.7"]),
             ("host=\"a\\\",for=10.0.0.1\";for=192.0.2.7", &["192.0.2.7"]),
             ("for=\"192.0.2.7", &[""]),
+            ("x=\", for=192.0.2.7", &["", "192.0.2.7"]),
+            ("x=\"\\\\\", for=192.0.2.7", &["", "192.0.2.7"]),
+            ("x=\", for=192.0.2.7;host=\"a, b\"", &["", "192.0.2.7"]),
         ] {
             assert_eq!(forwarded(value), hops(expected), "{value}");
         }

@@ -6,8 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// A whole header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Who is served; none if the proxy speaks for itself (`LOCAL`) or does not say.
+    /// Who is served; none if the proxy speaks for itself or does not say.
     pub client: Option<IpAddr>,
+    /// Whether the proxy speaks for itself (`LOCAL`), as for a health check.
+    pub is_local: bool,
     /// Bytes of the header: what follows is the client's.
     pub length: usize,
 }
@@ -81,7 +83,7 @@ fn decode_text(bytes: &[u8]) -> Result<Beginning, Malformed> {
     if client.is_some() && !fields[3..].iter().all(|port| is_port(port)) {
         return Err(Malformed("a port is no number below 65536 without leading zeros"));
     }
-    Ok(Beginning::Header(Header { client, length: end + 2 }))
+    Ok(Beginning::Header(Header { client, is_local: false, length: end + 2 }))
 }
 
 fn is_port(text: &str) -> bool {
@@ -117,7 +119,8 @@ fn decode_binary(bytes: &[u8]) -> Result<Beginning, Malformed> {
         (PROXY, _) => return Err(Malformed("its family or its transport is not defined")),
         _ => return Err(Malformed("its command is neither LOCAL nor PROXY")),
     };
-    Ok(Beginning::Header(Header { client, length }))
+    let is_local = version_and_command & 0x0f == LOCAL;
+    Ok(Beginning::Header(Header { client, is_local, length }))
 }
 
 /// Commands of version 2.
@@ -147,7 +150,8 @@ mod tests {
     fn is_header(bytes: &[u8], client: Option<&str>) {
         let client = client.map(|client| client.parse().unwrap());
         let length = bytes.len();
-        let header = Ok(Beginning::Header(Header { client, length }));
+        let is_local = bytes.starts_with(SIGNATURE) && bytes[12] == 0x20;
+        let header = Ok(Beginning::Header(Header { client, is_local, length }));
         assert_eq!(decode(bytes), header);
         assert_eq!(decode(&[bytes, b"GET / HTTP/1.1\r\n\r\n"].concat()), header);
         for part in 0..length {
