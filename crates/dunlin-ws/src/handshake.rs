@@ -45,7 +45,7 @@ pub enum Refusal {
     #[error("a websocket handshake has no body")]
     Body,
     /// `Host` is missing, repeated, or no host and port.
-    #[error("a websocket handshake has one Host header")]
+    #[error("a websocket handshake has one Host header, a host and maybe a port")]
     Host,
     /// `Connection` does not contain `Upgrade`.
     #[error("the Connection header does not contain Upgrade")]
@@ -145,7 +145,11 @@ fn is_host(value: &[u8]) -> bool {
     let Ok(value) = str::from_utf8(value) else { return false };
     let (is_host, port) = match value.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
-            Some((address, port)) => (address.parse::<Ipv6Addr>().is_ok(), port),
+            // With a zone, some clients send what was in their URL.
+            Some((address, port)) => {
+                let (address, zone) = address.split_once("%25").unwrap_or((address, "-"));
+                (address.parse::<Ipv6Addr>().is_ok() && is_name(zone), port)
+            }
             None => return false,
         },
         None => {
@@ -276,7 +280,15 @@ mod tests {
             assert!(judge_with(name, values).is_ok(), "{name}: {values:?}");
         };
         check("Content-Length", &["0"]);
-        for host in ["127.0.0.1:80", "[::1]", "[2001:db8::1]:443", "a_b.example.", "a%20b", "a:"] {
+        for host in [
+            "127.0.0.1:80",
+            "[::1]",
+            "[2001:db8::1]:443",
+            "a_b.example.",
+            "a%20b",
+            "a:",
+            "[fe80::1%25a]",
+        ] {
             check("host", &[host]);
         }
         check("CONNECTION", &["keep-alive, uPGRADE"]);
