@@ -20,7 +20,7 @@ mod fetch;
 
 /// How often a key set is fetched when nobody asks for it, up to a tenth sooner or later, so that
 /// nodes do not ask together.
-const REFRESH_INTERVAL: Duration = Duration::from_secs(600);
+pub(crate) const REFRESH_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Shortest time between two fetches, however many tokens name unknown keys, and after a failure.
 const FETCH_INTERVAL_MIN: Duration = Duration::from_secs(30);
@@ -37,8 +37,8 @@ pub struct LiveKeyring {
 }
 
 impl LiveKeyring {
-    /// `keyring`, and whatever keys are found at `address` from the first fetch on, as long as
-    /// none of the fetches failed for `age_max`; zero = however long.
+    /// `keyring`, and whatever keys are found at `address`, from the first fetch on until all
+    /// fetches have failed for `age_max`; zero = for ever.
     #[must_use]
     pub fn new(keyring: Keyring, address: Option<Address>, age_max: Duration) -> Self {
         Self {

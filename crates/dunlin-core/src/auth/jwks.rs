@@ -14,7 +14,7 @@ use super::{
     key::{CURVES, Key},
     keyring::KeyError,
 };
-use crate::json;
+use crate::json::{self, Object};
 
 /// Most keys that are kept of a set.
 const KEYS_MAX: usize = 64;
@@ -51,7 +51,7 @@ pub(super) fn parse(document: &[u8]) -> Result<NamedKeys, KeyError> {
     if document.len() > KEY_SET_BYTES_MAX {
         return Err(KeyError::KeySet("it is too large"));
     }
-    let set: KeySet =
+    let Object(set): Object<KeySet> =
         json::parse(document, JSON_DEPTH_MAX).ok_or(KeyError::KeySet("it is no JWKS document"))?;
     let mut keys = NamedKeys::default();
     for key in set.keys {
@@ -67,7 +67,7 @@ pub(super) fn parse(document: &[u8]) -> Result<NamedKeys, KeyError> {
 }
 
 fn named_key(key: Value) -> Option<(String, Key)> {
-    let key: JsonWebKey = serde_json::from_value(key).ok()?;
+    let Object(key): Object<JsonWebKey> = serde_json::from_value(key).ok()?;
     if key.kid.len() > KID_BYTES_MAX || !key.is_for_signatures() {
         return None;
     }

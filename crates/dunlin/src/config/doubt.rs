@@ -6,6 +6,7 @@ use dunlin_core::{
 };
 
 use super::Config;
+use crate::jwks;
 
 /// Shorter secrets are guessed from one token, or by asking often enough.
 const SECRET_BYTES_MIN: usize = 16;
@@ -47,6 +48,16 @@ fn secrets(config: &Config, doubt: &mut impl FnMut(bool, &str, &str)) {
         let is_short = |secret: &String| secret.len() < SECRET_BYTES_MIN;
         let message = format!("has less than {SECRET_BYTES_MIN} bytes and can be guessed");
         doubt(secrets.expose().iter().any(is_short), key, &message);
+    }
+    for (age, key) in [
+        (token.jwks_age_max, "client.token.jwks_age_max"),
+        (own.token.jwks_age_max, "client.subscription_token.jwks_age_max"),
+    ] {
+        doubt(
+            !age.is_zero() && age < 2 * jwks::REFRESH_INTERVAL,
+            key,
+            "is less than two fetches take: one that fails ends all keys of the set",
+        );
     }
     doubt(
         own.token.has_keys() && !own.enabled,

@@ -207,6 +207,7 @@ fn a_key_set_is_checked() {
     for document in [
         String::new(),
         "[]".into(),
+        "[[]]".into(),
         format!(r#"{{"keys":[{key},{key}]}}"#),
         format!(r#"{{"keys":[{key}],"x":{}}}"#, "[".repeat(99) + &"]".repeat(99)),
         format!(r#"{{"keys":[{key}],"x":"{}"}}"#, "x".repeat(KEY_SET_BYTES_MAX)),
