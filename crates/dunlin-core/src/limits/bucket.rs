@@ -18,6 +18,9 @@ pub struct TokenBucket {
     full_at: u64,
 }
 
+/// How long it takes at most to pay back what was taken beyond what there was.
+const DEBT_MAX_MS: u64 = 60_000;
+
 impl Rate {
     /// So many times as much, in the long run and at once.
     #[must_use]
@@ -42,15 +45,21 @@ impl TokenBucket {
         let needed = thousandths(count).min(rate.full());
         let has_them = self.missing(rate, now_ms) <= rate.full() - needed;
         if has_them {
-            self.charge(rate, count, now_ms);
+            self.full_at = self.with(rate, count, now_ms);
         }
         has_them
     }
 
-    /// Takes `count` tokens whether they are there or not.
+    /// Takes `count` tokens whether they are there or not. What would be paid back in more than
+    /// a minute is forgiven: who shares a bucket with many would wait for all of them.
     pub fn charge(&mut self, rate: Rate, count: u32, now_ms: u64) {
-        let full_at = self.full_at.max(rate.flowed(now_ms));
-        self.full_at = full_at.saturating_add(thousandths(count));
+        let most = rate.flowed(now_ms.saturating_add(DEBT_MAX_MS)).saturating_add(rate.full());
+        self.full_at = self.with(rate, count, now_ms).min(most.max(self.full_at));
+    }
+
+    /// When it is full again if `count` more are taken now.
+    fn with(&self, rate: Rate, count: u32, now_ms: u64) -> u64 {
+        self.full_at.max(rate.flowed(now_ms)).saturating_add(thousandths(count))
     }
 
     /// How many tokens there are.
@@ -108,6 +117,14 @@ mod tests {
     }
 
     #[test]
+    fn who_shares_a_bucket_waits_a_minute_at_most() {
+        let rate = Rate { per_second: 1, burst: 10 };
+        let mut bucket = TokenBucket::default();
+        (0..1000).for_each(|_| bucket.charge(rate, 10, 0));
+        assert_eq!(bucket.debt_ms(rate, 0), DEBT_MAX_MS);
+    }
+
+    #[test]
     fn extremes_do_not_overflow() {
         let rate = Rate { per_second: u32::MAX, burst: u32::MAX };
         let mut bucket = TokenBucket::default();
@@ -141,7 +158,10 @@ mod tests {
                 } else {
                     prop_assert_eq!(bucket.take(rate, count, now_ms), tokens >= needed);
                 }
-                if is_charged || tokens >= needed {
+                if is_charged {
+                    let least = tokens.min(-i128::from(DEBT_MAX_MS) * i128::from(per_second));
+                    tokens = least.max(tokens - i128::from(count) * 1000);
+                } else if tokens >= needed {
                     tokens -= i128::from(count) * 1000;
                 }
                 prop_assert_eq!(i128::from(bucket.left(rate, now_ms)), tokens.max(0) / 1000);
