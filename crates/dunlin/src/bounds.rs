@@ -43,13 +43,13 @@ pub(crate) fn address_bounds(config: &Config) -> AddressBounds {
     }
 }
 
-/// Caches take a quarter of the memory at most that there may be.
+/// Each cache takes a quarter of the memory at most that there may be.
 pub(crate) fn limits(config: &Config, connections: usize, memory_bytes: Option<u64>) -> Limits {
     let limits = &config.limits;
     let cache_bytes = memory_bytes.and_then(|bytes| usize::try_from(bytes / 4).ok());
     let cache = |name, bytes: usize| match cache_bytes {
         Some(quarter) if quarter < bytes => {
-            tracing::info!("limits.{name} is {quarter}: a quarter of the memory is for caches");
+            tracing::info!(limit = name, bytes = quarter, "a cache takes a quarter of the memory");
             quarter
         }
         _ => bytes,

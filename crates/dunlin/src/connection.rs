@@ -214,6 +214,8 @@ impl Connection {
 
     /// Notes whether its reader waits for room: its silence is ours then.
     pub(crate) fn hold(&self, is_held: bool) {
+        // Nor does it count that it was asked before.
+        self.set_flag(QUIET, false);
         self.set_flag(HELD, is_held);
     }
 
@@ -233,6 +235,11 @@ impl Connection {
     /// Bytes that are kept for it alone.
     pub(crate) fn private_bytes(&self) -> usize {
         self.backlog.borrow().answer_bytes() + kibibytes(self.unhandled_kib.get())
+    }
+
+    /// Whether most of these are answers that it does not read.
+    pub(crate) fn answers_predominate(&self) -> bool {
+        self.backlog.borrow().answer_bytes() >= kibibytes(self.unhandled_kib.get())
     }
 
     /// Bytes that are kept for it, also those that others wait for as well.

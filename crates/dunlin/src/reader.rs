@@ -35,14 +35,17 @@ pub(crate) async fn run(shard: Rc<Shard>, connection: Rc<Connection>, mut early:
         if !is_readable && !reader.has_rest() {
             let is_there = match reader.unfinished_since() {
                 // Boxed, as all that is rare: an idle connection has no room for it.
-                Some(since) => Box::pin(readable_in_time(shard, connection, since)).await,
+                Some(since) => {
+                    Box::pin(readable_in_time(&mut reader, shard, connection, since)).await
+                }
                 None => connection.readable().await.is_ok(),
             };
             if !is_there {
                 return;
             }
         }
-        is_readable = false;
+        // What was left to do comes before it.
+        is_readable = is_readable && reader.has_rest();
         // Who does not read is not read from, so that nobody can make the node owe without end.
         if connection.owes_much() {
             Box::pin(held(&mut reader, connection, connection.read())).await;
@@ -70,16 +73,31 @@ pub(crate) async fn run(shard: Rc<Shard>, connection: Rc<Connection>, mut early:
 const MUCH_BYTES: usize = 16 * 1024;
 
 /// Waits until there is more of a message that began at `since`; false when nothing comes any more.
-async fn readable_in_time(shard: &Rc<Shard>, connection: &Rc<Connection>, since: Instant) -> bool {
-    if connection.ending().is_none() {
-        let expires_at = since + shard.limits().message_age;
-        match timeout_at(expires_at, connection.readable()).await {
+async fn readable_in_time(
+    reader: &mut Reader,
+    shard: &Rc<Shard>,
+    connection: &Rc<Connection>,
+    since: Instant,
+) -> bool {
+    let expires_at = since + shard.limits().message_age;
+    while connection.ending().is_none() {
+        let look_at = expires_at.min(Instant::now() + LOOK);
+        match timeout_at(look_at, connection.readable()).await {
             Ok(readable) => return readable.is_ok(),
-            Err(_elapsed) => shard.end(connection, Disconnect::MessageUnfinished),
+            Err(_elapsed) if Instant::now() >= expires_at => {
+                shard.end(connection, Disconnect::MessageUnfinished);
+            }
+            Err(_elapsed) => {}
         }
     }
+    // Its memory is needed: it may be why the connection ends.
+    reader.give_up(connection);
+    shard.note_unhandled(connection, reader.held_bytes());
     connection.readable().await.is_ok()
 }
+
+/// Time between two looks whether the connection of a message that is not whole ends.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// One turn, and what it has brought on its client: not on who has the next turn.
 fn turn(

@@ -32,7 +32,7 @@ impl Shard {
             return;
         }
         connection.ending.set(Some(why));
-        self.note_unhandled(connection, 0);
+        self.note_going(connection);
         self.record_close(connection, why, Some(&close_frame));
         self.forget_held_back(connection);
         connection.set_flag(HELD_BACK, false);
@@ -50,7 +50,7 @@ impl Shard {
             self.tally().queued(close_frame.len());
             backlog.push(close_frame, 0, Cause::Pushed, Instant::now());
         });
-        if why == Disconnect::SlowReader
+        if matches!(why, Disconnect::SlowReader | Disconnect::MemoryShort)
             && let Some(stream) = connection.stream()
         {
             stream.make_room_for_last_words();

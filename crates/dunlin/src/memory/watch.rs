@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use dunlin_core::metrics::Metrics;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{Ceilings, Fill, Level, Memory};
 use crate::shard::ShardHandle;
 
-/// Time between two looks: what is closed at one has given its memory back at the next.
+/// Time between two looks.
 const TICK: Duration = Duration::from_millis(100);
 
 /// Watches for ever.
@@ -21,12 +21,14 @@ pub(crate) async fn watch(
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut before = Level::Ample;
+    if ceilings.fullest().is_none() {
+        tracing::warn!("this system does not tell how much memory there is: it is not watched");
+        return;
+    }
     loop {
         ticks.tick().await;
-        let Some(fill) = ceilings.fullest() else {
-            tracing::warn!("this system does not tell how much memory there is: it is not watched");
-            return;
-        };
+        // There may be no descriptor left to look with: what was true a moment ago still is.
+        let Some(fill) = ceilings.fullest() else { continue };
         metrics.memory_bytes.set(i64::try_from(fill.used).unwrap_or(i64::MAX));
         metrics.memory_limit_bytes.set(i64::try_from(fill.limit).unwrap_or(i64::MAX));
         let level = before.next(fill);
@@ -37,7 +39,8 @@ pub(crate) async fn watch(
         }
         if level == Level::Critical {
             let share = excess(fill) / shards.len();
-            shards.iter().for_each(|shard| shard.shed(share));
+            let until = Instant::now() + TICK;
+            shards.iter().for_each(|shard| shard.shed(share, until));
         }
     }
 }

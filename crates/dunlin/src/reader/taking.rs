@@ -48,6 +48,11 @@ struct Rest {
     frames: BytesMut,
 }
 
+/// Whether nothing that the client sends counts any more.
+fn is_over(connection: &Connection) -> bool {
+    !matches!(connection.ending(), None | Some(Disconnect::NodeLeaving))
+}
+
 /// Why and with which close frame a client is to be closed.
 struct End {
     why: Disconnect,
@@ -118,6 +123,13 @@ impl Reader {
     pub(super) fn held_bytes(&self) -> usize {
         let rest = |aside: &Aside| aside.rest.commands.len() + aside.rest.frames.capacity();
         self.decoder.held_bytes() + self.aside.as_deref().map_or(0, rest)
+    }
+
+    /// Drops what it holds of a message, unless what the client publishes still counts.
+    pub(super) fn give_up(&mut self, connection: &Connection) {
+        if is_over(connection) {
+            self.decoder.clear();
+        }
     }
 
     /// When the message began that has not ended yet.
@@ -211,8 +223,7 @@ impl Reader {
         frames: &mut [u8],
     ) -> Progress {
         let all = Progress { consumed: frames.len(), ..Progress::default() };
-        let is_over = !matches!(connection.ending(), None | Some(Disconnect::NodeLeaving));
-        if self.is_done || is_over {
+        if self.is_done || is_over(connection) {
             self.decoder.clear();
             return all;
         }

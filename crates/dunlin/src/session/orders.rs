@@ -1,11 +1,10 @@
 //! What the application orders of clients, wherever they are.
 
-use std::rc::Rc;
+use std::{ops::Range, rc::Rc};
 
 use dunlin_core::{
     control::{Order, Whom},
     error::Disconnect,
-    ids::ConnectionId,
     session::Input,
 };
 use dunlin_ws::CloseCode;
@@ -18,7 +17,7 @@ use crate::{connection::Connection, shard::Shard};
 const UNTOLD: u32 = 3000;
 
 /// Connections that are looked at in one go, about a tenth of a millisecond.
-const LOOKED_AT: usize = 2048;
+const LOOKED_AT: u32 = 2048;
 
 impl Shard {
     /// Obeys an order for those of its clients that are meant; none is no error. Every shard of
@@ -51,17 +50,19 @@ impl Shard {
     fn end_revoked(self: &Rc<Self>) {
         let shard = Rc::clone(self);
         spawn_local(async move {
-            let everyone: Vec<_> = shard.everyone().iter().map(|one| one.id()).collect();
-            for some in everyone.chunks(LOOKED_AT) {
+            let mut slots = 0..shard.slot_count();
+            while !slots.is_empty() {
+                let some = slots.start..slots.end.min(slots.start + LOOKED_AT);
+                slots.start = some.end;
                 shard.end_revoked_among(some);
                 yield_now().await;
             }
         });
     }
 
-    fn end_revoked_among(self: &Rc<Self>, some: &[ConnectionId]) {
+    fn end_revoked_among(self: &Rc<Self>, slots: Range<u32>) {
         let revocations = self.policy().revocations();
-        for connection in some.iter().filter_map(|id| self.connection(*id)) {
+        for connection in slots.filter_map(|slot| self.connection_at(slot)) {
             self.tell_session(&connection, Input::Revoked(&revocations));
         }
         drop(revocations);

@@ -13,6 +13,8 @@ use crate::connection::Connection;
 #[derive(Debug, Default)]
 pub(super) struct Debts {
     bytes: Cell<usize>,
+    /// Of these, what is kept for clients that are being closed: it goes within moments.
+    going: Cell<usize>,
 }
 
 /// Nobody is closed for less when the node has no memory left.
@@ -20,20 +22,27 @@ const SHED_MIN_BYTES: usize = 16 * 1024;
 
 impl Shard {
     /// What is kept for one client was `before` bytes and is `after` now.
-    pub(crate) fn change_debts(&self, before: usize, after: usize) {
-        self.debts.bytes.set(self.debts.bytes.get() + after - before);
+    pub(crate) fn change_debts(&self, connection: &Connection, before: usize, after: usize) {
+        let Debts { bytes, going } = &self.debts;
+        bytes.set(bytes.get() + after - before);
+        if connection.ending().is_some() {
+            going.set(going.get() + after - before);
+        }
         self.tally.kept(before, after);
+    }
+
+    /// Notes that a client is being closed.
+    pub(crate) fn note_going(&self, connection: &Connection) {
+        self.debts.going.set(self.debts.going.get() + connection.private_bytes());
     }
 
     /// Notes how many bytes of what a client sent wait in its reader.
     pub(crate) fn note_unhandled(self: &Rc<Self>, connection: &Connection, bytes: usize) {
-        // What there is of one that ends is dropped with the next that comes, or in a moment.
-        let bytes = if connection.ending().is_some() { 0 } else { bytes };
         let (before, after) = connection.note_unhandled(bytes);
         if before == after {
             return;
         }
-        self.change_debts(before, after);
+        self.change_debts(connection, before, after);
         if before < after {
             self.bound_debts();
         }
@@ -42,7 +51,8 @@ impl Shard {
     /// When too much is kept, those for whom it is most do not get it: others wait, too.
     pub(crate) fn bound_debts(self: &Rc<Self>) {
         let max = self.limits().private_bytes;
-        if self.debts.bytes.get() <= max {
+        let staying = || self.debts.bytes.get() - self.debts.going.get();
+        if staying() <= max {
             return;
         }
         let debtors = self.debtors(0, Connection::private_bytes);
@@ -50,17 +60,21 @@ impl Shard {
         // not every one leads here.
         let last = debtors.len().saturating_sub(1);
         for (_, connection) in &debtors[..last] {
-            if self.debts.bytes.get() <= max / 8 * 7 {
+            if staying() <= max / 8 * 7 {
                 break;
             }
-            self.end(connection, Disconnect::SlowReader);
+            let why = match connection.answers_predominate() {
+                true => Disconnect::SlowReader,
+                false => Disconnect::MemoryShort,
+            };
+            self.end(connection, why);
         }
     }
 
     /// Closes those for whom most is kept until so many bytes are free: the node has no memory
     /// left. Who keeps up stays.
     pub(super) fn shed(self: &Rc<Self>, bytes: usize) {
-        let mut freed = 0;
+        let mut freed = self.debts.going.get();
         for (kept, connection) in self.debtors(SHED_MIN_BYTES, Connection::kept_bytes) {
             if freed >= bytes {
                 break;

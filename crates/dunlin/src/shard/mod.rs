@@ -299,6 +299,13 @@ impl Shard {
         self.connections.borrow().get(slot as usize).cloned()
     }
 
+    /// All slots that connections have now are below this.
+    pub(crate) fn slot_count(&self) -> u32 {
+        let connections = self.connections.borrow();
+        let last = connections.iter().next_back();
+        last.map_or(0, |(_, connection)| connection.id().slot + 1)
+    }
+
     /// All connections there are now.
     pub(crate) fn everyone(&self) -> Vec<Rc<Connection>> {
         self.connections.borrow().iter().map(|(_, connection)| Rc::clone(connection)).collect()
@@ -334,8 +341,7 @@ impl Shard {
         self.connections.borrow_mut().remove(id.slot as usize);
         connection.abandon();
         self.take_backlog(connection);
-        let (before, after) = connection.note_unhandled(0);
-        self.change_debts(before, after);
+        self.note_unhandled(connection, 0);
         match connection.stream() {
             Some(stream) => {
                 stream.announce_end();

@@ -18,7 +18,7 @@ use tokio::{
     runtime::{Builder, LocalOptions},
     sync::{mpsc, oneshot},
     task::spawn_local,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{Census, Parts, Place, Shard};
@@ -89,7 +89,11 @@ enum Order {
     Release(ConnectionId),
     Control(Arc<control::Order>),
     Census(Arc<Question>, oneshot::Sender<Census>),
-    Shed(usize),
+    Shed {
+        bytes: usize,
+        /// When somebody looks at the memory anew: what was true is not, then.
+        until: Instant,
+    },
     Leave {
         over: Duration,
         done: oneshot::Sender<()>,
@@ -167,7 +171,8 @@ impl Shard {
                 // Who asked may have waited long enough.
                 let _ = answer.send(self.census(&question));
             }
-            Order::Shed(bytes) => self.shed(bytes),
+            Order::Shed { bytes, until } if Instant::now() < until => self.shed(bytes),
+            Order::Shed { .. } => {}
             Order::Leave { over, done } => {
                 let leave = Rc::clone(self).leave(over);
                 spawn_local(async move {
@@ -251,10 +256,10 @@ impl ShardHandle {
         counted.await.unwrap_or_default()
     }
 
-    /// Has the shard free so many bytes by closing those for whom most is kept; a shard that is
-    /// behind is asked again soon.
-    pub(crate) fn shed(&self, bytes: usize) {
-        let _ = self.orders.try_send(Order::Shed(bytes));
+    /// Has the shard free so many bytes by closing those for whom most is kept, unless it comes to
+    /// that too late; it is asked again soon.
+    pub(crate) fn shed(&self, bytes: usize, until: Instant) {
+        let _ = self.orders.try_send(Order::Shed { bytes, until });
     }
 
     /// Waits until the shard has died, which is a bug of ours.

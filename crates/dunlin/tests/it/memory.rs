@@ -63,6 +63,6 @@ fn what_the_system_allows_is_a_bound() {
         node.metrics().sum("dunlin_memory_limit_bytes") == 400_000.0 * 1024.0
     });
     assert!(node.metrics().sum("dunlin_memory_bytes") > 0.0);
-    assert!(node.log().contains("a quarter of the memory is for caches"), "{}", node.log());
+    assert!(node.log().contains("a cache takes a quarter of the memory"), "{}", node.log());
     assert_eq!(node.status_of("/ready"), 200);
 }

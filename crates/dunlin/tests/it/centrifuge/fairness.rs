@@ -123,7 +123,7 @@ fn all_that_begin_a_message_hold_no_more_than_the_node_may_keep() {
         // Who is closed before all of it is sent may see a reset.
         let _ = client.socket.try_send_bytes(&whole[..100_000]);
     }
-    wait_until("some are closed", || node.metrics().closed("slow_reader") >= 3.0);
+    wait_until("some are closed", || node.metrics().closed("memory_short") >= 3.0);
     wait_until("the others hold little", || {
         node.metrics().sum("dunlin_private_bytes") <= f64::from(256 << 10)
     });
