@@ -50,13 +50,12 @@ impl Backlog {
     /// Forgets what waits of a channel as [`Cause::Conflated`] and is not begun; says how many
     /// bytes that are.
     pub(crate) fn conflate(&mut self, channel: ChannelId) -> usize {
-        let before = self.bytes;
-        self.runs.retain(|run| {
-            let goes = run.cause == Cause::Conflated(channel) && run.written == 0;
-            self.bytes -= if goes { run.frames.len() } else { 0 };
-            !goes
-        });
-        before - self.bytes
+        let goes = |run: &Run| run.cause == Cause::Conflated(channel) && run.written == 0;
+        // There is one at most, and most likely it came of late.
+        let gone = self.runs.iter().rposition(goes).and_then(|place| self.runs.remove(place));
+        let bytes = gone.map_or(0, |run| run.frames.len());
+        self.bytes -= bytes;
+        bytes
     }
 
     /// Bytes waiting.

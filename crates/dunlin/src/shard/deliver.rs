@@ -153,11 +153,16 @@ impl FanOut {
         for group in 0.. {
             let manner = shard.hub.borrow().manner(run.channel, group).cloned();
             let Some(manner) = manner else { break };
-            let wanted = wanted(run, &manner);
-            if !wanted.is_empty() {
-                let group = Group { channel: run.channel, group, manner };
-                self.deliver_to_group(shard, &group, &wanted, base.as_deref(), slice).await;
+            if shard.hub.borrow().subscribers(run.channel, group, usize::MAX, 1).1.is_empty() {
+                continue;
             }
+            let wanted = wanted(run, &manner);
+            if wanted.is_empty() {
+                slice.pause(1).await;
+                continue;
+            }
+            let group = Group { channel: run.channel, group, manner };
+            self.deliver_to_group(shard, &group, &wanted, base.as_deref(), slice).await;
         }
         shard.hub.borrow_mut().note_delivered(run);
     }
@@ -180,7 +185,9 @@ impl FanOut {
             let frames = frames.get_or_insert_with(|| {
                 let encode = |run| shard.encoder.run(run, group.manner.format, base);
                 let newest = &publications[publications.len() - 1..];
-                let conflates = shard.node().namespaces().conflates(newest[0].channel());
+                // Who hears of others must hear of all of them.
+                let conflates = !group.manner.hears_joins
+                    && shard.node().namespaces().conflates(newest[0].channel());
                 Frames {
                     all: encode(publications),
                     newest: conflates.then(|| (group.channel, encode(newest))),
