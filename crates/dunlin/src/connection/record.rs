@@ -37,6 +37,8 @@ struct Window {
     began_at: Option<Instant>,
     told: u32,
     left_out: u64,
+    /// Left out of windows before, and not told yet.
+    due: u64,
 }
 
 impl Window {
@@ -50,7 +52,8 @@ impl Closes {
     fn take(&self, why: Disconnect, now: Instant) -> bool {
         let window = &mut self.windows.lock()[why as usize];
         if window.is_over(now) {
-            *window = Window { began_at: Some(now), told: 0, ..*window };
+            let due = window.due + window.left_out;
+            *window = Window { began_at: Some(now), told: 0, left_out: 0, due };
         }
         let is_told = window.told < TOLD_MAX;
         match is_told {
@@ -63,9 +66,13 @@ impl Closes {
     /// What has been left out of windows that are over, and was not asked for yet.
     fn left_out(&self, now: Instant) -> Vec<(Disconnect, u64)> {
         let mut windows = self.windows.lock();
-        let over = Disconnect::ALL.into_iter().zip(windows.iter_mut());
-        let over = over.filter(|(_, window)| window.left_out > 0 && window.is_over(now));
-        over.map(|(why, window)| (why, std::mem::take(&mut window.left_out))).collect()
+        let due = Disconnect::ALL.into_iter().zip(windows.iter_mut()).map(|(why, window)| {
+            if window.is_over(now) {
+                window.due += std::mem::take(&mut window.left_out);
+            }
+            (why, std::mem::take(&mut window.due))
+        });
+        due.filter(|(_, count)| *count > 0).collect()
     }
 
     /// Tells how many closes were left out.
