@@ -63,6 +63,7 @@ pub(crate) async fn run(shard: Rc<Shard>, connection: Rc<Connection>, mut early:
         match flow {
             Flow::Open if reader.has_rest() => yield_now().await,
             Flow::Open => {}
+            Flow::Vain => Box::pin(sleep(VAIN_PAUSE)).await,
             Flow::Said => return Box::pin(answered(connection)).await,
             Flow::Ended => return,
         }
@@ -95,6 +96,10 @@ async fn readable_in_time(
     shard.note_unhandled(connection, reader.held_bytes());
     connection.readable().await.is_ok()
 }
+
+/// Time between two reads from a client that goes on sending although it is being closed. It is
+/// read from at all because unread bytes would reset the socket and take the close frame along.
+const VAIN_PAUSE: Duration = Duration::from_millis(20);
 
 /// Time between two looks whether the connection of a message that is not whole ends.
 const LOOK: Duration = Duration::from_millis(250);

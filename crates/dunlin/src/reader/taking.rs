@@ -87,6 +87,8 @@ fn disconnect(error: ProtocolError) -> Disconnect {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flow {
     Open,
+    /// The same, but nothing counts any more that the client sends.
+    Vain,
     /// The client has said good-bye and sends nothing more, but may still listen for the answer.
     Said,
     Ended,
@@ -159,10 +161,11 @@ impl Reader {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Flow::Open,
             Err(_) => return Flow::Ended,
         };
+        let is_vain = self.is_done || is_over(connection);
         shard.tally().received(count);
         connection.hear();
         self.take(shard, connection, &mut buffer[..count]);
-        Flow::Open
+        if is_vain { Flow::Vain } else { Flow::Open }
     }
 
     /// How long the client is not to be read from, since it has sent too much.
