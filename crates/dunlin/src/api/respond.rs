@@ -214,10 +214,12 @@ impl Api {
     fn refuse(&self, Refusal { status, why }: Refusal) -> Response {
         let code = status.as_u16();
         self.count("", code.into());
-        tracing::debug!(code, why, "refused a request to the API");
+        // What is wrong with a body is said in its own words, which are not for the log.
+        let told = if status == StatusCode::BAD_REQUEST { "its body is no call" } else { &why };
+        tracing::debug!(code, why = told, "refused a request to the API");
         let body = Json(json!({ "error": { "code": code, "message": why } }));
         match status {
-            // The rest of its body would be taken for the next request.
+            // What is left of its body is not waited for.
             StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE => {
                 (status, [(header::CONNECTION, "close")], body).into_response()
             }
