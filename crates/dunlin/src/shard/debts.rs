@@ -74,7 +74,11 @@ impl Shard {
     /// Closes those for whom most is kept until so many bytes are free: the node has no memory
     /// left. Who keeps up stays.
     pub(super) fn shed(self: &Rc<Self>, bytes: usize) {
-        let mut freed = self.debts.going.get();
+        // What is kept for those who are being closed goes within moments, and is not there twice.
+        let going = self.connections.borrow().iter().fold(0, |going, (_, one)| {
+            going + if one.ending().is_some() { one.kept_bytes() } else { 0 }
+        });
+        let mut freed = going;
         for (kept, connection) in self.debtors(SHED_MIN_BYTES, Connection::kept_bytes) {
             if freed >= bytes {
                 break;
