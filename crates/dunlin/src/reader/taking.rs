@@ -48,11 +48,6 @@ struct Rest {
     frames: BytesMut,
 }
 
-/// Whether nothing that the client sends counts any more.
-fn is_over(connection: &Connection) -> bool {
-    !matches!(connection.ending(), None | Some(Disconnect::NodeLeaving))
-}
-
 /// Why and with which close frame a client is to be closed.
 struct End {
     why: Disconnect,
@@ -127,9 +122,14 @@ impl Reader {
         self.decoder.held_bytes() + self.aside.as_deref().map_or(0, rest)
     }
 
+    /// Whether nothing that the client sends counts any more.
+    fn is_vain(&self, connection: &Connection) -> bool {
+        self.is_done || !matches!(connection.ending(), None | Some(Disconnect::NodeLeaving))
+    }
+
     /// Drops what it holds of a message, unless what the client publishes still counts.
     pub(super) fn give_up(&mut self, connection: &Connection) {
-        if is_over(connection) {
+        if self.is_vain(connection) {
             self.decoder.clear();
         }
     }
@@ -161,7 +161,7 @@ impl Reader {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Flow::Open,
             Err(_) => return Flow::Ended,
         };
-        let is_vain = self.is_done || is_over(connection);
+        let is_vain = self.is_vain(connection);
         shard.tally().received(count);
         connection.hear();
         self.take(shard, connection, &mut buffer[..count]);
@@ -226,7 +226,7 @@ impl Reader {
         frames: &mut [u8],
     ) -> Progress {
         let all = Progress { consumed: frames.len(), ..Progress::default() };
-        if self.is_done || is_over(connection) {
+        if self.is_vain(connection) {
             self.decoder.clear();
             return all;
         }
