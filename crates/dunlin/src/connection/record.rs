@@ -100,30 +100,19 @@ struct Close {
 
 macro_rules! say_closed {
     ($level:expr, $close:expr) => {{
-        let Close {
-            connection,
-            client,
-            user,
-            address,
-            dialect,
-            transport,
-            why,
-            code,
-            reason,
-            open_for,
-        } = $close;
+        let close = $close;
         tracing::event!(
             $level,
-            %connection,
-            client = &*client,
-            user = &*user,
-            address,
-            dialect,
-            transport,
-            why,
-            code,
-            reason,
-            ?open_for,
+            connection = %close.connection,
+            client = &*close.client,
+            user = &*close.user,
+            address = close.address,
+            dialect = close.dialect,
+            transport = close.transport,
+            why = close.why,
+            code = close.code,
+            reason = close.reason,
+            open_for = ?close.open_for,
             "closed a connection"
         );
     }};
