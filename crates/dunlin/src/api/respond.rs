@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, Path, Request, State, rejection::PathRejection},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     config::ErrorMode,
-    front::{peer::ClientAddress, serve::Known},
+    front::{peer::ClientAddress, retry_after, serve::Known},
 };
 
 /// Calls of one batch that are under way at once.
@@ -54,7 +54,7 @@ async fn document() -> Response {
 
 /// Lets a request pass if it brings a key, before its body is read.
 async fn admit(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    let address = request.extensions().get().map(|ClientAddress(address)| *address);
+    let address = ClientAddress::of(&request);
     if address.is_some_and(|address| !api.crowd.may_try_key(address)) {
         api.metrics.count_limited("bad_keys", Scope::Address);
         return too_many_bad_keys(&api);
@@ -78,8 +78,7 @@ async fn admit(State(api): State<Arc<Api>>, request: Request, next: Next) -> Res
 fn too_many_bad_keys(api: &Api) -> Response {
     let why = "too many requests without a good key came from your address".to_owned();
     let mut response = api.refuse(Refusal { status: StatusCode::TOO_MANY_REQUESTS, why });
-    let seconds = HeaderValue::from(fastrand::u16(1..=10));
-    response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    response.headers_mut().insert(header::RETRY_AFTER, retry_after());
     response
 }
 

@@ -22,7 +22,7 @@ use std::sync::{
 
 use axum::{
     Router,
-    http::{StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
@@ -116,6 +116,11 @@ pub(crate) fn internal(front: Arc<Front>, api: Arc<Api>) -> Router {
         .route("/metrics", get(health::metrics))
         .with_state(front)
         .merge(api::routes(api))
+}
+
+/// Seconds after which to come back, such that those who are refused together do not come together.
+pub(crate) fn retry_after() -> HeaderValue {
+    HeaderValue::from(fastrand::u16(1..=10))
 }
 
 /// An error as every route answers it: a status and a JSON object that says what and why.

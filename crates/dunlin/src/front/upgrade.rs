@@ -29,7 +29,7 @@ use super::{
     crowd::{AddressPlace, Crowded},
     door::Watched,
     peer::ClientAddress,
-    refuse,
+    refuse, retry_after,
 };
 use crate::{
     config::PlainSubprotocols,
@@ -150,7 +150,7 @@ async fn upgrade(front: &Arc<Front>, newcomer: Newcomer, mut request: Request) -
     if front.memory.is(Level::Tight) {
         return busy(front, "memory_short", "this node has too little memory left");
     }
-    let address = request.extensions().get().map(|ClientAddress(address)| *address);
+    let address = ClientAddress::of(&request);
     let address_place = match address.map_or(Ok(None), |address| front.crowd.admit(address)) {
         Ok(place) => place,
         Err(crowded) => return refuse_crowd(front, crowded),
@@ -247,8 +247,7 @@ fn refuse_for_now(
 ) -> Response {
     front.count_refusal(code);
     let mut response = refuse(status, code, message);
-    let seconds = HeaderValue::from(fastrand::u16(1..=10));
-    response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    response.headers_mut().insert(header::RETRY_AFTER, retry_after());
     response
 }
 

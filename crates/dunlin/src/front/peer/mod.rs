@@ -6,7 +6,7 @@ pub mod proxy_protocol;
 
 use std::net::IpAddr;
 
-use hyper::{HeaderMap, header::HeaderValue};
+use hyper::{HeaderMap, Request, header::HeaderValue};
 use ipnet::IpNet;
 
 use self::forwarded::Hops;
@@ -16,6 +16,13 @@ use crate::config::{ProxyConfig, ProxyHeader};
 /// The address of whoever sent a request, as an extension of the request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ClientAddress(pub(crate) IpAddr);
+
+impl ClientAddress {
+    /// That of whoever sent this request, if it came in by a listener.
+    pub(crate) fn of<B>(request: &Request<B>) -> Option<IpAddr> {
+        request.extensions().get().map(|Self(address)| *address)
+    }
+}
 
 /// Which proxies are believed, and in what.
 pub(crate) struct Proxies {
