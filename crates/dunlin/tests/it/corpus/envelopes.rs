@@ -2,8 +2,12 @@
 
 use std::sync::Mutex;
 
-use super::{Case, Corpus, Event, check_service, play_all};
-use crate::harness::{Client, Message, NodeCommand, Redis};
+use super::{
+    Case, Corpus, Event, check_service,
+    frames::{LAST, until_the_last},
+    play_all,
+};
+use crate::harness::{Client, NodeCommand, Redis};
 
 #[test]
 fn envelopes_are_answered_as_told() {
@@ -45,20 +49,7 @@ fn play(
     };
     publish(&case.input);
     publish(LAST.as_bytes());
-    let mut seen = Vec::new();
-    loop {
-        seen.push(match client.receive_any() {
-            Message::Text(text) if text == LAST => break,
-            Message::Text(text) => Event::new("text", None, Some(text.into())),
-            Message::Binary(data) => Event::new("binary", None, Some(data)),
-            Message::Close(code, reason) => {
-                seen.push(Event::new("close", Some(code.into()), Some(reason.into())));
-                return seen;
-            }
-            Message::Ping(_) => continue,
-            other => panic!("{}: {other:?}", case.place),
-        });
-    }
+    let mut seen = until_the_last(&mut client);
     if seen.is_empty() {
         // What is skipped is counted for all cases at once.
         let skipped = Event::new("skipped", None, None);
@@ -67,6 +58,3 @@ fn play(
     }
     seen
 }
-
-/// What comes when all that was before it has come.
-const LAST: &str = "the last one of all";

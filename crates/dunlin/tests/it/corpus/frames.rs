@@ -27,10 +27,19 @@ fn play_with(node: &Node, case: &Case, headers: &str) -> Vec<Event> {
     } else {
         let _ = client.try_send_bytes(&frame(Opcode::Text, LAST.as_bytes()));
     }
+    let mut seen = until_the_last(&mut client);
+    if seen.is_empty() {
+        seen.push(Event::new("nothing", None, None));
+    }
+    seen
+}
+
+/// What comes before [`LAST`], or up to the end.
+pub(super) fn until_the_last(client: &mut Client) -> Vec<Event> {
     let mut seen = Vec::new();
     loop {
         seen.push(match client.receive_any() {
-            Message::Text(text) if text == LAST => break,
+            Message::Text(text) if text == LAST => return seen,
             Message::Text(text) => Event::new("text", None, Some(text.into())),
             Message::Binary(data) => Event::new("binary", None, Some(data)),
             // One of the node's own accord.
@@ -46,11 +55,7 @@ fn play_with(node: &Node, case: &Case, headers: &str) -> Vec<Event> {
             }
         });
     }
-    if seen.is_empty() {
-        seen.push(Event::new("nothing", None, None));
-    }
-    seen
 }
 
 /// What comes back when nothing is wrong.
-const LAST: &str = "the last one of all";
+pub(super) const LAST: &str = "the last one of all";
